@@ -1,7 +1,9 @@
 """What all resource types share: camelCase in YAML, snake_case in Python, nothing unknown accepted."""
 
+from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any, get_origin
+from functools import cache
+from typing import Annotated, Any, Self, cast, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
@@ -135,3 +137,24 @@ class Resource(BaseModel):
             for key, value in data.items()
             if value is not None or key not in known
         }
+
+    @model_validator(mode="after")
+    def _items_told_apart(self) -> Self:
+        """The API server refuses a list of type map in which a key occurs twice; so do the types."""
+        for name, shown, key in _list_maps(type(self)):
+            values = [getattr(item, key) for item in getattr(self, name)]
+            twice = [value for value, count in Counter(values).items() if count > 1]
+            if twice:
+                raise ValueError(f"{shown} names the {key} {twice[0]} twice: keep one of them")
+        return self
+
+
+@cache
+def _list_maps(model: type[Resource]) -> tuple[tuple[str, str | None, str], ...]:
+    """The lists of a model that are told apart by a key: the list's name in Python and YAML, and the key."""
+    return tuple(
+        (name, field.alias, key)
+        for name, field in model.model_fields.items()
+        if isinstance(field.json_schema_extra, dict)
+        for key in cast("list[str]", field.json_schema_extra.get("x-kubernetes-list-map-keys", []))
+    )

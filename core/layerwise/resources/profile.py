@@ -184,9 +184,6 @@ class ProfileSpec(Resource):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        dtypes = [row.dtype for row in self.compute]
-        if len(set(dtypes)) != len(dtypes):
-            raise ValueError("compute names a dtype twice: keep one row each")
         for cache in self.caches:
             if parse_quantity(cache.bandwidth) < parse_quantity(self.memory.bandwidth):
                 raise ValueError(

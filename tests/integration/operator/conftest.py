@@ -76,6 +76,12 @@ class Bench:
             self.process.wait(timeout=30)
             self.process = None
 
+    def assert_nothing_went_wrong(self) -> None:
+        """By what the operator said."""
+        log = self.log.read_text()
+        assert "Traceback" not in log
+        assert " ERROR " not in log, log
+
     def apply(self, name: str, **spec: Any) -> None:
         """Create or change a deployment of a tiny model in two stages."""
         if name not in self.made:
@@ -193,9 +199,7 @@ def bench(world: Bench) -> Iterator[Bench]:
         world.log.write_bytes(b"")
         world.start()
     yield world
-    log = world.log.read_text()
-    assert "Traceback" not in log
-    assert " ERROR " not in log, log
+    world.assert_nothing_went_wrong()
     for name in [name for name in world.made if name != SHARED]:
         world.attempt("delete", "lwd", name, "--ignore-not-found", "--timeout=60s")
         world.made.remove(name)

@@ -27,9 +27,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with benched(tmp_path_factory, f"mix-{os.getpid()}", f"2x{PRODUCT},4x{A100}") as bench:
         bench.start()
         yield bench
-        log = bench.log.read_text()
-        assert "Traceback" not in log
-        assert " ERROR " not in log, log
+        bench.assert_nothing_went_wrong()
 
 
 def test_a_pipeline_over_two_kinds_of_nodes_serves_and_mends_itself(mixed: Bench) -> None:

@@ -37,9 +37,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with benched(tmp_path_factory, f"nodes-{os.getpid()}", f"2x{PRODUCT}") as bench:
         bench.start()
         yield bench
-        log = bench.log.read_text()
-        assert "Traceback" not in log
-        assert " ERROR " not in log, log
+        bench.assert_nothing_went_wrong()
 
 
 def complete(bench: Bench) -> str:

@@ -19,7 +19,7 @@ from tests.unit.worker_support.pipelines import (
     wait_until,
 )
 from tests.unit.worker_support.streams import start_stream
-from tests.unit.worker_support.tiny_models import save_llama, write_tokenizer
+from tests.unit.worker_support.tiny_models import save_endless_llama
 
 from layerwise_worker.local import LocalPipeline
 
@@ -32,9 +32,7 @@ PROMPT = "w5 w17 w60"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("model")
-    save_llama(directory, max_position_embeddings=4096, eos_token_id=None)
-    (directory / "generation_config.json").unlink()  # nothing ends a sequence before its length
-    write_tokenizer(directory)
+    save_endless_llama(directory)
     return directory
 
 

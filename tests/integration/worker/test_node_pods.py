@@ -16,7 +16,7 @@ from tests.unit.worker_support.pipelines import (
     wait_until,
 )
 from tests.unit.worker_support.streams import start_stream
-from tests.unit.worker_support.tiny_models import greedy, save_llama, write_tokenizer
+from tests.unit.worker_support.tiny_models import greedy, save_endless_llama
 
 from layerwise_worker.local import LocalPipeline
 
@@ -29,10 +29,7 @@ PROMPT = [5, 17, 60]
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     directory = tmp_path_factory.mktemp("model")
-    model = save_llama(directory, max_position_embeddings=4096, eos_token_id=None, num_hidden_layers=4)
-    (directory / "generation_config.json").unlink()  # nothing ends a sequence before its length
-    write_tokenizer(directory)
-    return directory, model
+    return directory, save_endless_llama(directory, num_hidden_layers=4)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from layerwise_sandbox.schema import custom
@@ -23,6 +24,13 @@ ODD: tuple[Any, ...] = (
     "Ä", "x" * 5000, "a\nb", "\x1b[2J", "${HOME}", "$(id)", "../..", "{{ x }}", [], [None], ["a"], [1, 2],
     {}, {"": ""}, {"a": None}, {"name": "a"},
 )  # fmt: skip
+# Only drawn, never shrunk or remembered: what is found here is worth a case of its own.
+DRAWN = settings(
+    deadline=None,
+    database=None,
+    phases=(Phase.generate,),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 QUANTITIES = (
     "0", "1", "2", "0.5", "250m", "1e3", "64Mi", "1Gi", "2Gi", "37.5Mi", "80Gi", "3.0T", "5.5T", "794T",
     "1E6", "0.0", "1Ki", "9E", "8Ei", "1e99", "1.0000001", "0.1m", 0, 1, 2, 16, 10**12,

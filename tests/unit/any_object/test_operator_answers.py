@@ -6,10 +6,10 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import given, note, settings
 from tests.unit.any_object import api
 from tests.unit.any_object.confinement import breaches
-from tests.unit.any_object.generation import objects
+from tests.unit.any_object.generation import DRAWN, objects
 from tests.unit.operator_world.world import NAMESPACE, Watched, World, deployment, node
 
 from layerwise.resources.definitions import definitions
@@ -76,13 +76,7 @@ def judge(world: World, name: str) -> str:
 def check(kind: str, examples: int) -> Counter[str]:
     seen: Counter[str] = Counter()
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        phases=(Phase.generate,),
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
+    @settings(DRAWN, max_examples=examples)
     @given(raw=objects(definitions()[kind]))
     def run(raw: Raw) -> None:
         accepted = stored(kind, raw)

@@ -5,10 +5,10 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import given, note, settings
 from pydantic import BaseModel, ValidationError
 from tests.unit.any_object import api
-from tests.unit.any_object.generation import objects
+from tests.unit.any_object.generation import DRAWN, objects
 
 from layerwise.resources.definitions import definitions
 from layerwise.resources.deployment import DeploymentSpec
@@ -46,13 +46,7 @@ def compare(name: str, model: type[BaseModel], raw: Raw) -> bool:
 def check(name: str, model: type[BaseModel], examples: int) -> Counter[bool]:
     seen: Counter[bool] = Counter()
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        phases=(Phase.generate,),
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
+    @settings(DRAWN, max_examples=examples)
     @given(raw=objects(definitions()[name]))
     def run(raw: Raw) -> None:
         seen[compare(name, model, raw)] += 1

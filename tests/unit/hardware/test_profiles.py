@@ -179,7 +179,7 @@ def test_figures_that_cannot_be_are_refused(path: str, value: Any, said: str) ->
 
 
 def test_a_dtype_is_named_once() -> None:
-    with pytest.raises(ValidationError, match="names a dtype twice"):
+    with pytest.raises(ValidationError, match="compute names the dtype Float16 twice: keep one"):
         ProfileSpec.model_validate(changed("compute", SPEC["compute"] * 2))
 
 

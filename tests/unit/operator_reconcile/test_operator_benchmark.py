@@ -1,10 +1,9 @@
 """Mode Benchmark: run once, write the result, then give everything back; and never twice for nothing."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.unit.operator_world.world import OperatorDied, Watched, World, deployment, node
+from tests.unit.operator_world.world import Watched, World, deployment, node, until_death
 
 from layerwise.telemetry import BenchmarkReport, BenchmarkState, MeasuredPerformance, MetricSpread, StageTimes
 from layerwise_operator.manifests import names
@@ -333,18 +332,6 @@ async def live(operator: Watched, runs: list[str]) -> None:
             runs.extend(raw["metadata"]["uid"] for raw in operator.world.all("Pod"))
             await operator.poll()
     await operator.settle()
-
-
-async def until_death(operator: Watched, step: Callable[[], Awaitable[object]], writes: int) -> bool:
-    world = operator.world
-    world.fail_at = len(world.writes) + writes
-    try:
-        await step()
-    except OperatorDied:
-        return True
-    finally:
-        world.fail_at = None
-    return False
 
 
 async def test_a_death_between_any_two_writes_neither_loses_the_result_nor_runs_it_twice() -> None:

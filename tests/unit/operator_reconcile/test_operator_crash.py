@@ -1,10 +1,10 @@
 """The operator dies between any two writes of any step of a deployment's life, and converges afterwards."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.unit.operator_world.world import H100, OperatorDied, Watched, World, deployment, node
+from tests.unit.operator_world.world import H100, Watched, World, deployment, node, until_death
 
 Change = Callable[[World], object]
 LONGEST_STEP = 40
@@ -63,19 +63,6 @@ async def start(before: dict[str, Any] | None, nodes: Nodes = ONE_KIND) -> tuple
         world.put(deployment(**before))
         await bring_up(operator)
     return world, operator
-
-
-async def until_death(operator: Watched, step: Callable[[], Awaitable[object]], writes: int) -> bool:
-    """Let `writes` more writes through, then die; False when the step needs no more than these."""
-    world = operator.world
-    world.fail_at = len(world.writes) + writes
-    try:
-        await step()
-    except OperatorDied:
-        return True
-    finally:
-        world.fail_at = None
-    return False
 
 
 @pytest.mark.parametrize("name", STEPS)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import pytest
-from tests.unit.operator_world.world import OperatorDied, Watched, World, deployment, node
+from tests.unit.operator_world.world import Watched, World, deployment, node, until_death
 
 from layerwise_operator.manifests import names
 
@@ -138,13 +138,9 @@ async def test_a_death_between_any_two_writes_neither_loses_nor_doubles_a_restar
     deaths = 0
     for writes in range(LONGEST_STEP):
         world, operator = await start(step)
-        world.fail_at = len(world.writes) + writes
-        try:
-            await finish(operator, step)
+        if not await until_death(operator, lambda: finish(operator, step), writes):  # noqa: B023 - called at once
             break
-        except OperatorDied:
-            deaths += 1
-        world.fail_at = None
+        deaths += 1
         operator.restart()
         await finish(operator, step)
         assert outcome(world) == wanted, f"after a death behind write {writes}"

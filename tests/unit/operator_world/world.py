@@ -3,7 +3,7 @@
 import copy
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -329,3 +329,16 @@ class Watched:
             if self.world.versions() == before:
                 return
         raise AssertionError(f"still writing after {passes} passes: {self.world.writes[-6:]}")
+
+
+async def until_death(operator: Watched, step: Callable[[], Awaitable[object]], writes: int) -> bool:
+    """Let `writes` more writes through, then die; False when the step needs no more than these."""
+    world = operator.world
+    world.fail_at = len(world.writes) + writes
+    try:
+        await step()
+    except OperatorDied:
+        return True
+    finally:
+        world.fail_at = None
+    return False

@@ -93,6 +93,8 @@ def test_whole_numbers_are_quantities() -> None:
         ({"workload": {"promptTokens": 2000}}, "exceeds serving.maxPromptTokens 1024"),
         ({"workload": {"outputTokens": 2000}}, "exceeds serving.maxOutputTokens 512"),
         ({"worker": {"env": [{"name": "LAYERWISE_RANK"}]}}, "is set by Layerwise"),
+        ({"worker": {"env": [{"name": "A"}, {"name": "A", "value": "1"}]}}, "env names the name A twice"),
+        ({"worker": {"imagePullSecrets": [{"name": "a"}] * 2}}, "imagePullSecrets names the name a twice"),
         ({"worker": {"labels": {"layerwise.dev/replica": "1"}}}, "is set by Layerwise"),
         ({"worker": {"tolerations": [{"operator": "Exists", "value": "x"}]}}, "takes no value"),
         ({"worker": {"tolerations": [{"value": "x"}]}}, "needs a key"),

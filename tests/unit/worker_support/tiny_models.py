@@ -80,6 +80,14 @@ def save_llama(directory: Path, **changes: Any) -> transformers.PreTrainedModel:
     return save_family("Llama", directory, **changes)
 
 
+def save_endless_llama(directory: Path, **changes: Any) -> transformers.PreTrainedModel:
+    """The same with a tokenizer and room for thousands of tokens; nothing ends a sequence early."""
+    model = save_llama(directory, max_position_embeddings=4096, eos_token_id=None, **changes)
+    (directory / "generation_config.json").unlink()
+    write_tokenizer(directory)
+    return model
+
+
 def save_family(family: str, directory: Path, **changes: Any) -> transformers.PreTrainedModel:
     """A model of any family, by the name of its classes, with weights so large that logits are far apart."""
     config = getattr(transformers, f"{family}Config")(**{**LLAMA, **changes})

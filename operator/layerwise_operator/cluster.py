@@ -29,6 +29,8 @@ MAX_STATS_BYTES = 256 * 1024
 PAGE_SIZE = 500
 GONE = 410
 ERRORS_FROM = 400
+# A version that no object has: a write under this condition succeeds only where there is no object yet.
+NO_VERSION = "1"
 
 
 class Cluster:
@@ -87,10 +89,16 @@ class Cluster:
         """One object, or None."""
         return await self._optional("get", kind, kind.path(key.namespace, key.name))
 
-    async def apply(self, manifest: Object) -> Object:
-        """Server-side apply of one of our own objects; fields that others took over are taken back."""
+    async def apply(self, manifest: Object, *, only_new: bool = False) -> Object:
+        """Server-side apply of one of our own objects; fields that others took over are taken back.
+
+        With `only_new`, an object that exists already is left as it is, and the answer is a conflict (409):
+        unlike a look beforehand, that leaves no moment in which somebody else may take the name.
+        """
         kind, meta = BY_NAME[manifest["kind"]], manifest["metadata"]
         path = kind.path(meta["namespace"], meta["name"])
+        if only_new:
+            manifest = {**manifest, "metadata": {**meta, "resourceVersion": NO_VERSION}}
         return await self._apply(kind, path, manifest)
 
     async def write_status(self, deployment: Object, status: DeploymentStatus) -> Object:

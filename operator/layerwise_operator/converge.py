@@ -13,7 +13,7 @@ from layerwise_operator.cache import Cache
 from layerwise_operator.cluster import Cluster, dump_status
 from layerwise_operator.conditions import conditions
 from layerwise_operator.decision import Decision, EventNote, Verdict
-from layerwise_operator.faults import ApiFault
+from layerwise_operator.faults import CONFLICT, ApiFault
 from layerwise_operator.inspection import claim_name, one_line, wants_claim
 from layerwise_operator.kinds import BY_NAME, DEPLOYMENT
 from layerwise_operator.manifests import names
@@ -107,20 +107,30 @@ class Converger:
     async def _apply(self, key: Key, manifest: Object) -> None:
         kind, name = BY_NAME[manifest["kind"]], parsing.key_of(manifest)
         # A label can be put on anything: only an object that the deployment controls is taken for its own.
-        if self.cache.controller(kind, name) != manifest["metadata"]["ownerReferences"][0]["uid"]:
-            await self._require_free(manifest)
-        answer = await self.cluster.apply(manifest)
+        known = self.cache.controller(kind, name) == _owner_uid(manifest)
+        answer = await (self.cluster.apply(manifest) if known else self._create(manifest))
         logger.info("applied %s %s", kind.kind, name.name, extra={"key": key})
         if kind.kind == "ConfigMap" and names.PLAN_HASH in manifest["metadata"]["labels"]:
             self.metrics.plans.inc()
         self.cache.remember_write(kind, name, annotation(manifest, names.MANIFEST_HASH), answer)
 
-    async def _require_free(self, manifest: Object) -> None:
+    async def _create(self, manifest: Object) -> Object:
+        """Write what is not known to exist; an object under that name is ours, or is left as it is."""
+        try:
+            return await self.cluster.apply(manifest, only_new=True)
+        except ApiFault as fault:
+            if fault.status != CONFLICT:
+                raise
+            await self._require_ours(manifest, fault)
+        return await self.cluster.apply(manifest)
+
+    async def _require_ours(self, manifest: Object, conflict: ApiFault) -> None:
         """Never take over an object that someone else made under the name that we want."""
         kind, name = BY_NAME[manifest["kind"]], parsing.key_of(manifest)
         found = await self.cluster.get(kind, name)
-        wanted = manifest["metadata"]["ownerReferences"][0]["uid"]
-        if found is not None and parsing.controller_uid(found) != wanted:
+        if found is None:
+            raise conflict
+        if parsing.controller_uid(found) != _owner_uid(manifest):
             message = (
                 f"{kind.kind} {name.name!r} exists and does not belong to this deployment: delete it, or "
                 "give the deployment another name"
@@ -152,6 +162,10 @@ def pollable(pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
         for pod in pods
         if pod.ip and pod.started and not pod.deleting and pod.labels.get(names.APP_COMPONENT) == names.WORKER
     )
+
+
+def _owner_uid(manifest: Object) -> str:
+    return str(manifest["metadata"]["ownerReferences"][0]["uid"])
 
 
 def _unreadable(raw: Object, error: InvalidInput, now: datetime) -> DeploymentStatus:

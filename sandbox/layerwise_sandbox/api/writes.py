@@ -40,8 +40,12 @@ class Writer:
     def create_applied(
         self, resource: Resource, namespace: str, name: str, config: JsonObject, options: WriteOptions
     ) -> Revision:
-        """Store a new object that somebody applies."""
+        """Store a new object that somebody applies.
+
+        A version in the configuration is a condition on the object that is there: without one, nothing fails.
+        """
         named = {**config, "metadata": {**(config.get("metadata") or {}), "name": name}}
+        named["metadata"].pop("resourceVersion", None)
         if (named["metadata"]).get("uid"):
             raise errors.conflict(
                 resource.group, resource.plural, name,

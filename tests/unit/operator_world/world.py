@@ -91,7 +91,10 @@ class World:
     async def get(self, kind: Kind, key: Key) -> Raw | None:
         return copy.deepcopy(self.objects.get((kind.kind, key.namespace, key.name)))
 
-    async def apply(self, manifest: Raw) -> Raw:
+    async def apply(self, manifest: Raw, *, only_new: bool = False) -> Raw:
+        meta = manifest["metadata"]
+        if only_new and (manifest["kind"], meta["namespace"], meta["name"]) in self.objects:
+            raise ApiFault(409, "Conflict", "the object has been modified", "patch")
         self._write(f"apply {manifest['kind']} {manifest['metadata']['name']}")
         return self.put(manifest)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -99,6 +100,9 @@ async def _prepared(operator: Operator, stop: asyncio.Event) -> bool:
         try:
             if all([await operator.cluster.serves(kind) for kind in (DEPLOYMENT, PROFILE)]):
                 await operator.resync()
+                # What is there now stays: the garbage collector need not look through it again and again.
+                gc.collect()
+                gc.freeze()
                 logger.info("serving %s", ", ".join(operator.settings.namespaces) or "all namespaces")
                 return True
             why = f"the API does not serve {DEPLOYMENT.plural} and {PROFILE.plural}: install the CRDs"

@@ -5,7 +5,7 @@ and a list replaces all that it should have held. Nothing here waits for anythin
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,7 @@ class Cache:
     silent: dict[str, int] = field(default_factory=dict)
     promised: dict[Key, Counter[str]] = field(default_factory=dict)
     written: dict[tuple[str, Key], tuple[str, str]] = field(default_factory=dict)
+    roster: tuple[Node, ...] | None = None
     accounts: Accounts = field(default_factory=Accounts)
 
     def put(self, kind: Kind, raw: Object) -> bool:
@@ -63,7 +64,10 @@ class Cache:
             self.accounts.hold(value[1])
         if kind in (POD, STATEFUL_SET):
             self._account(owner)
-        return known is None or (known.uid, known.value) != (meta["uid"], value)
+        changed = known is None or (known.uid, known.value) != (meta["uid"], value)
+        if kind is NODE and changed:
+            self.roster = None
+        return changed
 
     def drop(self, kind: Kind, raw: Object) -> bool:
         """Forget an object that is gone, unless a namesake took its place meanwhile."""
@@ -74,6 +78,8 @@ class Cache:
         self._unlink(kind, key)
         del self.objects[kind.kind][key]
         self.written.pop((kind.kind, key), None)
+        if kind is NODE:
+            self.roster = None
         if kind is POD:
             self.reports.pop(known.uid, None)
             self.silent.pop(known.uid, None)
@@ -81,18 +87,17 @@ class Cache:
             self._account(known.owner)
         return True
 
-    def replace(self, kind: Kind, listed: Iterable[Object], version: int, namespace: str = "") -> set[Key]:
-        """Make a whole list of a kind true; returns the keys that changed: their events never came."""
-        present = {parsing.key_of(raw): raw for raw in listed}
-        changed = {key for key, raw in present.items() if self.put(kind, raw)}
+    def keep(self, kind: Kind, present: Collection[Key], version: int, namespace: str = "") -> set[Key]:
+        """Forget what a list of that version should have held; returns the keys of that."""
+        gone = set()
         for key, known in list(self.objects.get(kind.kind, {}).items()):
             mine = not namespace or key.namespace == namespace
             if mine and key not in present and known.version <= version:
                 self.drop(
                     kind, {"metadata": {"namespace": key.namespace, "name": key.name, "uid": known.uid}}
                 )
-                changed.add(key)
-        return changed
+                gone.add(key)
+        return gone
 
     def owner(self, kind: Kind, key: Key) -> Key | None:
         """The deployment that an object belongs to, as far as it is known."""
@@ -179,8 +184,10 @@ class Cache:
         )
 
     def nodes(self) -> tuple[Node, ...]:
-        """All nodes."""
-        return tuple(seen.value for seen in self.objects.get(NODE.kind, {}).values())
+        """All nodes: the same tuple until one of them changes."""
+        if self.roster is None:
+            self.roster = tuple(seen.value for seen in self.objects.get(NODE.kind, {}).values())
+        return self.roster
 
     def _children(self, key: Key) -> list[tuple[str, Any]]:
         found = []

@@ -2,7 +2,7 @@
 
 import json
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from kubernetes.aio import client, config
 from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from layerwise.resources.status import DeploymentStatus
 from layerwise.telemetry import RankReport
@@ -27,7 +27,6 @@ REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30)
 STATS_TIMEOUT = aiohttp.ClientTimeout(total=2)
 MAX_STATS_BYTES = 256 * 1024
 PAGE_SIZE = 500
-GONE = 410
 ERRORS_FROM = 400
 # A version that no object has: a write under this condition succeeds only where there is no object yet.
 NO_VERSION = "1"
@@ -69,17 +68,27 @@ class Cluster:
         resources = found.get("resources", ()) if found else ()
         return any(resource["name"] == kind.plural for resource in resources)
 
-    async def list_all(
+    async def pages(
         self, kind: Kind, *, namespace: str = "", selector: str = ""
-    ) -> tuple[list[Object], int]:
-        """All objects of a kind, and the version of the list."""
-        while True:
-            try:
-                return await self._pages(kind, namespace, selector)
-            except ApiFault as fault:
-                # The snapshot that the pages come from has expired: begin again with a new one.
-                if fault.status != GONE:
-                    raise
+    ) -> AsyncIterator[tuple[list[Object], int]]:
+        """All objects of a kind, page by page, each with the version of the list.
+
+        Raises ApiFault with status `GONE` when the snapshot that the pages come from expires between them.
+        """
+        # Items of a list do not repeat what they are.
+        what = {"apiVersion": kind.api_version, "kind": kind.kind}
+        token: str | None = ""
+        while token is not None:
+            query = [("limit", str(PAGE_SIZE))]
+            if selector:
+                query.append(("labelSelector", selector))
+            if token:
+                query.append(("continue", token))
+            page = await self._call("list", kind, kind.path(namespace), query=query)
+            meta = page.get("metadata") or {}
+            token = meta.get("continue") or None
+            items: list[Object] = [{**what, **item} for item in page.get("items") or ()]
+            yield items, int(meta.get("resourceVersion") or 0)
 
     async def claim_exists(self, namespace: str, name: str) -> bool:
         """Whether there is such a PersistentVolumeClaim."""
@@ -174,28 +183,12 @@ class Cluster:
             kind,
             path,
             method="PATCH",
-            body=body,
+            # Encoded here, in one go: the client would walk through every value first. With a parameter to
+            # the media type it sends bytes as they are.
+            body=to_json(body),
             query=[("fieldManager", names.MANAGER), ("force", "true")],
-            content_type="application/apply-patch+yaml",
+            content_type="application/apply-patch+yaml; charset=utf-8",
         )
-
-    async def _pages(self, kind: Kind, namespace: str, selector: str) -> tuple[list[Object], int]:
-        items: list[Object] = []
-        token = ""
-        while True:
-            query = [("limit", str(PAGE_SIZE))]
-            if selector:
-                query.append(("labelSelector", selector))
-            if token:
-                query.append(("continue", token))
-            page = await self._call("list", kind, kind.path(namespace), query=query)
-            # Items of a list do not repeat what they are.
-            what = {"apiVersion": kind.api_version, "kind": kind.kind}
-            items += [{**what, **item} for item in page.get("items") or ()]
-            meta = page.get("metadata") or {}
-            token = meta.get("continue", "")
-            if not token:
-                return items, int(meta.get("resourceVersion") or 0)
 
     async def _optional(
         self, verb: str, kind: Kind, path: str, *, body: Object | None = None
@@ -215,7 +208,7 @@ class Cluster:
         path: str,
         *,
         method: str = "GET",
-        body: Object | None = None,
+        body: Object | bytes | None = None,
         query: list[tuple[str, str]] | None = None,
         content_type: str = "application/json",
     ) -> dict[str, Any]:
@@ -232,9 +225,9 @@ class Cluster:
             response = await self._api.call_api(*request, _request_timeout=REQUEST_TIMEOUT)
             data = await response.read()  # type: ignore[no-untyped-call]  # untyped client
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._metrics.calls.labels(verb, kind.plural, "none").inc()
+            self._metrics.count_call(verb, kind.plural, "none")
             raise Unreachable(f"{what}: {type(error).__name__} {error}") from error
-        self._metrics.calls.labels(verb, kind.plural, str(response.status)).inc()
+        self._metrics.count_call(verb, kind.plural, str(response.status))
         if response.status >= ERRORS_FROM:
             raise _fault(response.status, data, response.headers, what)
         try:

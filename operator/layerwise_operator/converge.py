@@ -15,7 +15,7 @@ from layerwise_operator.conditions import conditions
 from layerwise_operator.decision import Decision, EventNote, Verdict
 from layerwise_operator.faults import CONFLICT, ApiFault
 from layerwise_operator.inspection import claim_name, one_line, wants_claim
-from layerwise_operator.kinds import BY_NAME, DEPLOYMENT
+from layerwise_operator.kinds import BY_NAME, DEPLOYMENT, STATEFUL_SET
 from layerwise_operator.manifests import names
 from layerwise_operator.manifests.pipeline import annotation
 from layerwise_operator.metrics import Metrics
@@ -56,8 +56,9 @@ class Converger:
             if not fault.is_final:
                 raise
             return await self._rejected(raw, observed, fault)
-        await self._write(raw, decision.status, decision.events)
-        return decision.requeue_seconds
+        told = self._looked_again(observed, decision)
+        await self._write(raw, told.status, told.events)
+        return told.requeue_seconds
 
     async def poll(self, port: int, pods: tuple[Pod, ...]) -> bool:
         """Ask ranks for their reports; whether anything that matters to the status changed."""
@@ -97,6 +98,22 @@ class Converger:
         decision = reconcile(observed, self.policy, now=self.clock())
         self.cache.promise(observed.deployment.key, decision.reserved)
         return decision
+
+    def _looked_again(self, observed: Observed, decision: Decision) -> Decision:
+        """What is to be told after a decision was carried out: the cache knows our own writes already.
+
+        So the status says at once that a pipeline exists, the one part of it that our own writes change, and
+        is not written a second time for that. This is the next pass on top of the decided status, with one
+        write for both; where it finds more to do, it is left to a pass of its own.
+        """
+        if not any(manifest["kind"] == STATEFUL_SET.kind for manifest in decision.apply):
+            return decision
+        decided = replace(observed.deployment, status=decision.status)
+        seen = self.cache.observe(decided, claim_exists=observed.claim_exists)
+        again = reconcile(seen, self.policy, now=self.clock())
+        if again.apply or not set(again.delete) <= set(decision.delete):
+            return decision
+        return replace(again, events=(*decision.events, *again.events))
 
     async def _carry_out(self, key: Key, decision: Decision) -> None:
         for manifest in decision.apply:

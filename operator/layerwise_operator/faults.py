@@ -9,6 +9,7 @@ ClusterFault
 # Answers that trying again as it is cannot change: what was asked for is wrong, or forbidden.
 _FINAL = (400, 403, 405, 406, 413, 415, 422)
 CONFLICT = 409
+GONE = 410
 NOT_FOUND = 404
 
 

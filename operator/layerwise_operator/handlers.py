@@ -15,6 +15,7 @@ from layerwise_operator.cluster import Cluster
 from layerwise_operator.converge import Converger, pollable
 from layerwise_operator.faults import ClusterFault
 from layerwise_operator.kinds import CHILDREN, DEPLOYMENT, NODE, POD, PROFILE, Kind
+from layerwise_operator.listing import list_into
 from layerwise_operator.manifests import names
 from layerwise_operator.metrics import Metrics
 from layerwise_operator.observed import Key, Object, Pod
@@ -83,7 +84,7 @@ class Operator:
 
     def _ask(self, kind: Kind, raw: Object, *, gone: bool) -> None:
         owner = parsing.key_of(raw) if kind is DEPLOYMENT else owner_of(raw)
-        if owner:
+        if owner and not (kind is POD and gone and _has_told_all(raw)):
             self.queue.add(owner)
         if (
             kind in (NODE, PROFILE)
@@ -175,9 +176,7 @@ class Operator:
         repaired = 0
         for kind in WATCHED:
             for namespace in (self.settings.namespaces if kind.namespaced else ()) or ("",):
-                selector = names.SELECTOR if kind in CHILDREN and kind is not POD else ""
-                listed, version = await self.cluster.list_all(kind, namespace=namespace, selector=selector)
-                changed = self.cache.replace(kind, listed, version, namespace)
+                changed = await list_into(self.cache, self.cluster, kind, namespace)
                 repaired += len(changed)
                 self.metrics.missed_events.labels(kind.plural).inc(len(changed) if self.pulse.listed else 0)
         self.pulse.repairs_in_a_row = self.pulse.repairs_in_a_row + 1 if repaired else 0
@@ -202,6 +201,12 @@ def _has_freed(raw: Object, *, gone: bool) -> bool:
     """Whether a pod that held accelerators has ended or is gone."""
     ended = gone or (raw.get("status") or {}).get("phase") in ("Succeeded", "Failed")
     return ended and bool(parsing.accelerators_asked(raw))
+
+
+def _has_told_all(raw: Object) -> bool:
+    """Whether a pod that is gone read a model and ended: that it ended has asked for a pass already."""
+    is_reader = raw["metadata"].get("labels", {}).get(names.APP_COMPONENT) == names.INSPECT
+    return is_reader and (raw.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def _is_asked(pod: Pod) -> bool:

@@ -33,6 +33,8 @@ class Metrics:
             ["verb", "resource", "code"],
             registry=self.registry,
         )
+        # Finding a counter by its labels costs more than counting.
+        self._call_counters: dict[tuple[str, str, str], Counter] = {}
         self.watch_events = Counter(
             "layerwise_operator_watch_events_total",
             "Watch events taken in, by resource.",
@@ -66,6 +68,13 @@ class Metrics:
             "Deployments that wait for a pass.",
             registry=self.registry,
         )
+
+    def count_call(self, verb: str, resource: str, code: str) -> None:
+        """Count one call to the API."""
+        labels = verb, resource, code
+        if labels not in self._call_counters:
+            self._call_counters[labels] = self.calls.labels(*labels)
+        self._call_counters[labels].inc()
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from layerwise.hardware.catalogue import PRODUCT_LABELS
 from layerwise.resources.worker import Toleration
@@ -73,18 +74,51 @@ def survey(
     tolerations: Sequence[Toleration],
 ) -> Survey:
     """Group the usable nodes by product; two products are never merged, and nothing is guessed."""
-    members: dict[Placement, list[Node]] = {}
+    groups, left_out = _usable(_Same(tuple(nodes)), tuple(sorted(node_selector.items())), tuple(tolerations))
+    pools = [_pool(group, holdings, reservations) for group in groups]
+    return Survey(tuple(pools), left_out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Same:
+    """Nodes that are told apart by being the same tuple: comparing them would cost what it saves."""
+
+    nodes: tuple[Node, ...]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.nodes is other.nodes
+
+    def __hash__(self) -> int:
+        return id(self.nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Usable nodes with the same product, by name, each with all that it has."""
+
+    placement: Placement
+    rooms: Mapping[str, Room]
+
+
+@lru_cache(maxsize=64)
+def _usable(
+    nodes: _Same, node_selector: tuple[tuple[str, str], ...], tolerations: tuple[Toleration, ...]
+) -> tuple[tuple[_Group, ...], tuple[LeftOut, ...]]:
+    """The nodes in groups, by pool, and those left out: the same for every pass until a node changes."""
+    members: dict[Placement, dict[str, Room]] = {}
     left_out: list[LeftOut] = []
-    for node in sorted(nodes, key=lambda node: node.name):
+    for node in sorted(nodes.nodes, key=lambda node: node.name):
         if not node.accelerators:
             continue
         reason = _why_not(node, node_selector, tolerations)
         if reason:
             left_out.append(LeftOut(node.name, reason))
         else:
-            members.setdefault(placement_of(node), []).append(node)
-    pools = [_pool(placement, group, holdings, reservations) for placement, group in members.items()]
-    return Survey(tuple(sorted(pools, key=lambda pool: pool.placement.pool)), tuple(left_out))
+            placement = placement_of(node)
+            capacity = node.accelerators[placement.resource]
+            members.setdefault(placement, {})[node.name] = Room(capacity, capacity)
+    groups = [_Group(placement, rooms) for placement, rooms in members.items()]
+    return tuple(sorted(groups, key=lambda group: group.placement.pool)), tuple(left_out)
 
 
 def placement_of(node: Node) -> Placement:
@@ -122,32 +156,30 @@ def accelerators_asked(pod_spec: Object) -> Mapping[str, int]:
     return held
 
 
-def _pool(
-    placement: Placement,
-    group: Sequence[Node],
-    holdings: Sequence[Holding],
-    reservations: Sequence[Reservation],
-) -> Pool:
-    capacities = {node.name: node.accelerators[placement.resource] for node in group}
-    held = dict.fromkeys(capacities, 0)
+def _pool(group: _Group, holdings: Sequence[Holding], reservations: Sequence[Reservation]) -> Pool:
+    placement, rooms = group.placement, dict(group.rooms)
+    held: Counter[str] = Counter()
     for holding in holdings:
-        if holding.node in held and holding.resource == placement.resource:
+        if holding.node in rooms and holding.resource == placement.resource:
             held[holding.node] += holding.count
+    for name, count in held.items():
+        capacity = rooms[name].capacity
+        rooms[name] = Room(capacity, max(0, capacity - count))
     promised = sum(r.count for r in reservations if r.placement == placement.pool)
-    capacity = sum(capacities.values())
+    capacity = sum(room.capacity for room in rooms.values())
     return Pool(
         placement,
-        tuple(sorted(capacities)),
+        tuple(rooms),
         capacity,
-        max(0, capacity - sum(held.values()) - promised),
-        tuple(Room(count, max(0, count - held[name])) for name, count in sorted(capacities.items())),
+        max(0, capacity - held.total() - promised),
+        tuple(rooms.values()),
         promised,
     )
 
 
-def _why_not(node: Node, node_selector: Mapping[str, str], tolerations: Sequence[Toleration]) -> str:
+def _why_not(node: Node, node_selector: Sequence[tuple[str, str]], tolerations: Sequence[Toleration]) -> str:
     """Why this node's accelerators cannot be used; empty when they can."""
-    for key, value in node_selector.items():
+    for key, value in node_selector:
         if node.labels.get(key) != value:
             found = node.labels.get(key, "missing")
             return f"label {key} is {found!r}, spec.accelerators.nodeSelector wants {value!r}"

@@ -130,8 +130,7 @@ class Resource(BaseModel):
         """A known field that is null is one that is absent, and 3.0 is 3: as the API server has it."""
         if not isinstance(data, Mapping):
             return data
-        known = {name: field for key, field in cls.model_fields.items() for name in (key, field.alias)}
-        maps = {name for name, field in known.items() if get_origin(field.annotation) is dict}
+        known, maps = _names(cls)
         return {
             key: _map_as_stored(value) if key in maps else as_stored(value)
             for key, value in data.items()
@@ -147,6 +146,14 @@ class Resource(BaseModel):
             if twice:
                 raise ValueError(f"{shown} names the {key} {twice[0]} twice: keep one of them")
         return self
+
+
+@cache
+def _names(model: type[Resource]) -> tuple[frozenset[str | None], frozenset[str | None]]:
+    """All names of a model's fields, in Python and YAML, and those of its maps."""
+    known = {name: field for key, field in model.model_fields.items() for name in (key, field.alias)}
+    maps = {name for name, field in known.items() if get_origin(field.annotation) is dict}
+    return frozenset(known), frozenset(maps)
 
 
 @cache

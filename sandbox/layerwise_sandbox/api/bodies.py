@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from layerwise_sandbox.api import errors
@@ -31,6 +31,17 @@ class WriteOptions:
 
 def decode(resource: Resource, body: Any, options: WriteOptions) -> JsonObject:
     """An object of the resource's kind out of a body, unknown fields dropped, told of or refused."""
+    value, unknown = _decoded(resource, body)
+    problems = [f"unknown field {quoted(path)}" for path in unknown]
+    if problems and options.validation == "Strict":
+        raise errors.bad_request(_unhandled(resource, f"strict decoding error: {', '.join(problems)}"))
+    if options.validation == "Warn":
+        options.warnings.extend(problems)
+    return value
+
+
+def _decoded(resource: Resource, body: Any) -> tuple[JsonObject, list[str]]:
+    """An object of the resource's kind out of a body, and the paths of the fields that it does not have."""
     if not isinstance(body, dict):
         raise errors.bad_request("the body of the request must be an object")
     if not isinstance(body.get("metadata", {}), dict | None):
@@ -41,12 +52,7 @@ def decode(resource: Resource, body: Any, options: WriteOptions) -> JsonObject:
         raise errors.bad_request(_unhandled(resource, str(error))) from error
     value.pop("kind", None)
     value.pop("apiVersion", None)
-    problems = [f"unknown field {quoted(path)}" for path in unknown]
-    if problems and options.validation == "Strict":
-        raise errors.bad_request(_unhandled(resource, f"strict decoding error: {', '.join(problems)}"))
-    if options.validation == "Warn":
-        options.warnings.extend(problems)
-    return value
+    return value, unknown
 
 
 def _unhandled(resource: Resource, why: str) -> str:
@@ -57,8 +63,7 @@ def decode_config(
     resource: Resource, namespace: str, config: JsonObject, options: WriteOptions
 ) -> JsonObject:
     """A configuration in canonical form; a field that the kind does not have is an error here."""
-    value = decode(resource, config, replace(options, validation="Ignore"))
-    unknown = resource.behaviour.decode(resource, config)[1]
+    value, unknown = _decoded(resource, config)
     if unknown:
         meta = config.get("metadata") or {}
         where = f"{namespace}/{meta.get('name', '')}; {resource.api_version}, Kind={resource.kind}"

@@ -5,12 +5,12 @@ Everything here is synchronous, so on the server's one event loop a write is ato
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from layerwise_sandbox.api import bodies, deletion, errors, metadata, preconditions
 from layerwise_sandbox.api.resource import Context
 from layerwise_sandbox.schema import ownership
+from layerwise_sandbox.schema.plain import copied
 from layerwise_sandbox.store.errors import AlreadyExistsError
 from layerwise_sandbox.store.revision import Key, Revision
 
@@ -63,7 +63,7 @@ class Writer:
         for name in ("creationTimestamp", "generation"):
             meta.pop(name, None)
         applied = ownership.apply(old.value, decoded, resource.shape, owner, force=options.force)
-        value = bodies.decode(resource, deepcopy(applied.value), options)
+        value = bodies.decode(resource, copied(applied.value), options)
         value["metadata"]["managedFields"] = ownership.entries_of(applied.claims)
         value["metadata"]["resourceVersion"] = version
         return self.replace(resource, old, value, options, applied=True)
@@ -83,7 +83,7 @@ class Writer:
         if meta.get("resourceVersion"):
             raise errors.ApiError(500, "", "resourceVersion should not be set on objects to be created")
         preconditions.place(resource, meta, namespace)
-        claimed = deepcopy(value) if applied else None
+        claimed = copied(value) if applied else None
         generated = not meta.get("name") and meta.get("generateName")
         metadata.new_identity(meta, context.now, generation=resource.behaviour.has_generation)
         if resource.has_status and resource.behaviour.resets_status:

@@ -37,10 +37,11 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The fields of one owner."""
+    """The fields of one owner; `encoded` is what managedFields says of them, where it says so already."""
 
     owner: Owner
     fields: FieldSet
+    encoded: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def claims_of(value: JsonObject) -> dict[tuple[str, str, str, str], Claim]:
             entry.get("time", ""),
             entry.get("operation", UPDATE),
         )
-        found[owner.key] = Claim(owner, field_sets.decode(entry.get("fieldsV1")))
+        found[owner.key] = Claim(owner, field_sets.decode(entry.get("fieldsV1")), entry.get("fieldsV1"))
     return found
 
 
@@ -112,7 +113,7 @@ def entries_of(claims: dict[tuple[str, str, str, str], Claim]) -> list[JsonObjec
             "apiVersion": owner.api_version,
             "time": owner.time,
             "fieldsType": "FieldsV1",
-            "fieldsV1": field_sets.encode(claim.fields),
+            "fieldsV1": claim.encoded or field_sets.encode(claim.fields),
         }
         found.append(entry | ({"subresource": owner.subresource} if owner.subresource else {}))
     return found
@@ -190,6 +191,8 @@ def apply(live: JsonObject, config: JsonObject, shape: Shape, owner: Owner, *, f
 
 def _removable(forgotten: FieldSet, kept: FieldSet) -> FieldSet:
     """The forgotten paths at or below which nobody owns anything."""
+    if not forgotten:
+        return forgotten
     still_needed = {path[:depth] for path in kept for depth in range(1, len(path) + 1)}
     return forgotten - still_needed
 

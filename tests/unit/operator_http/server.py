@@ -72,6 +72,8 @@ class Server:
         return web.json_response(found)
 
     def _patch(self, kind: Kind, key: Key, found: Raw | None, body: Raw) -> web.Response:
+        if found is not None and body["metadata"].get("resourceVersion"):
+            return status(409, "Conflict")
         if kind is not DEPLOYMENT:
             self.world.writes.append(f"apply {kind.kind} {key.name}")
             return web.json_response(self.world.put(body))

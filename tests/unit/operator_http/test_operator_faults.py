@@ -19,7 +19,8 @@ from layerwise_operator.cluster import Cluster
 from layerwise_operator.converge import Converger
 from layerwise_operator.faults import ApiFault, Unreachable
 from layerwise_operator.handlers import Operator, Pulse
-from layerwise_operator.kinds import CONFIG_MAP, DEPLOYMENT, NODE
+from layerwise_operator.kinds import DEPLOYMENT, NODE
+from layerwise_operator.listing import list_into
 from layerwise_operator.metrics import Metrics
 from layerwise_operator.observed import Key
 from layerwise_operator.reconcile import Policy
@@ -178,7 +179,7 @@ async def test_retry_after_is_obeyed(server: Server, tmp_path: Path) -> None:
     async with serving(server, tmp_path) as kubeconfig:
         cluster = await Cluster.connect(kubeconfig, Metrics())
         with pytest.raises(ApiFault, match="slow down") as caught:
-            await cluster.list_all(NODE)
+            await anext(cluster.pages(NODE))
         await cluster.close()
     assert caught.value.retry_after_seconds == 7
     assert not caught.value.is_final
@@ -189,13 +190,11 @@ async def test_a_refused_connection_is_a_fault_and_no_crash(server: Server, tmp_
         pass
     cluster = await Cluster.connect(kubeconfig, Metrics())
     with pytest.raises(Unreachable, match="list nodes"):
-        await cluster.list_all(NODE)
+        await anext(cluster.pages(NODE))
     await cluster.close()
 
 
-async def test_pages_are_put_together_and_begun_again_when_they_expire(
-    server: Server, tmp_path: Path
-) -> None:
+async def test_a_list_is_begun_again_when_its_pages_expire(server: Server, tmp_path: Path) -> None:
     asked: list[str] = []
 
     async def pages(request: web.Request) -> web.StreamResponse:
@@ -203,8 +202,9 @@ async def test_pages_are_put_together_and_begun_again_when_they_expire(
         asked.append(token)
         if token == "b" and asked.count("b") == 1:
             return status(410, "Expired")
-        name, following = {"": ("x", "b"), "b": ("y", "")}[token]
-        items = [{"metadata": {"name": name}}]
+        only_at_first = ["gone"] if len(asked) == 1 else []
+        found, following = {"": (["x", *only_at_first], "b"), "b": (["y"], "")}[token]
+        items = [{"metadata": {"name": name, "uid": name, "resourceVersion": "6"}} for name in found]
         return web.json_response(
             {"items": items, "metadata": {"continue": following, "resourceVersion": "7"}}
         )
@@ -212,12 +212,19 @@ async def test_pages_are_put_together_and_begun_again_when_they_expire(
     server.handle = pages  # type: ignore[method-assign]  # another server for this test
     async with serving(server, tmp_path) as kubeconfig:
         cluster = await Cluster.connect(kubeconfig, Metrics())
-        items, version = await cluster.list_all(CONFIG_MAP)
+        cache = Cache()
+        await list_into(cache, cluster, NODE, "")
         await cluster.close()
     assert asked == ["", "b", "", "b"]
-    assert [item["metadata"]["name"] for item in items] == ["x", "y"]
-    assert {item["kind"] for item in items} == {"ConfigMap"}
-    assert version == 7
+    assert {found.name for found in cache.nodes()} == {"x", "y"}
+
+
+async def test_items_of_a_list_say_what_they_are(server: Server, world: World, tmp_path: Path) -> None:
+    async with serving(server, tmp_path) as kubeconfig:
+        cluster = await Cluster.connect(kubeconfig, Metrics())
+        items, _ = await anext(cluster.pages(NODE))
+        await cluster.close()
+    assert [(item["apiVersion"], item["kind"]) for item in items] == [("v1", "Node")]
 
 
 async def test_a_life_needs_no_right_that_the_chart_does_not_grant(

@@ -7,9 +7,10 @@ from tests.unit.operator_world.world import deployment, node
 
 from layerwise_operator import parsing
 from layerwise_operator.cache import Cache
-from layerwise_operator.kinds import DEPLOYMENT, NODE, POD, SERVICE
+from layerwise_operator.kinds import DEPLOYMENT, NODE, POD, SERVICE, Kind
+from layerwise_operator.listing import Listing
 from layerwise_operator.manifests import names
-from layerwise_operator.observed import Key
+from layerwise_operator.observed import Key, Object
 
 KEY = Key("default", "demo")
 
@@ -57,6 +58,12 @@ def test_versions_are_numbers_and_no_text() -> None:
     assert cache.put(DEPLOYMENT, stored(10, stages=10))
 
 
+def listed(cache: Cache, kind: Kind, items: list[Object], version: int, namespace: str = "") -> set[Key]:
+    listing = Listing(cache, kind, namespace)
+    listing.take(items, version)
+    return listing.end()
+
+
 def test_a_late_deletion_spares_the_namesake_made_since() -> None:
     cache = Cache()
     cache.put(DEPLOYMENT, stored(1, uid="old"))
@@ -76,7 +83,7 @@ def test_a_list_finds_what_no_event_told() -> None:
     fresh, stays = node("fresh"), node("stays")
     fresh["metadata"].update(uid="fresh", resourceVersion="4")
     stays["metadata"].update(uid="stays", resourceVersion="3")
-    assert cache.replace(NODE, [fresh, stays], 10) == {Key("", "gone"), Key("", "fresh")}
+    assert listed(cache, NODE, [fresh, stays], 10) == {Key("", "gone"), Key("", "fresh")}
     assert {found.name for found in cache.nodes()} == {"fresh", "stays"}
 
 
@@ -85,15 +92,15 @@ def test_a_list_does_not_undo_what_came_after_it() -> None:
     newer = node("newer")
     newer["metadata"].update(uid="newer", resourceVersion="11")
     cache.put(NODE, newer)
-    assert cache.replace(NODE, [], 10) == set()
+    assert listed(cache, NODE, [], 10) == set()
     assert [found.name for found in cache.nodes()] == ["newer"]
 
 
 def test_a_list_of_one_namespace_leaves_the_others_alone() -> None:
     cache = Cache()
     cache.put(DEPLOYMENT, stored(1))
-    assert cache.replace(DEPLOYMENT, [], 10, "elsewhere") == set()
-    assert cache.replace(DEPLOYMENT, [], 10, "default") == {KEY}
+    assert listed(cache, DEPLOYMENT, [], 10, "elsewhere") == set()
+    assert listed(cache, DEPLOYMENT, [], 10, "default") == {KEY}
 
 
 def test_a_heartbeat_of_a_node_is_no_change() -> None:

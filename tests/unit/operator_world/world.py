@@ -17,6 +17,7 @@ from layerwise_operator.converge import Converger
 from layerwise_operator.decision import Deletion, EventNote
 from layerwise_operator.faults import ApiFault
 from layerwise_operator.kinds import BY_NAME, CHILDREN, DEPLOYMENT, NODE, Kind
+from layerwise_operator.listing import Listing
 from layerwise_operator.manifests import names
 from layerwise_operator.metrics import Metrics
 from layerwise_operator.observed import Key
@@ -301,7 +302,9 @@ class Watched:
     def watch(self) -> None:
         """See everything as it is."""
         for kind in (DEPLOYMENT, NODE, *CHILDREN, BY_NAME["AcceleratorProfile"]):
-            self.cache.replace(kind, self.world.all(kind.kind), 10**9)
+            listing = Listing(self.cache, kind)
+            listing.take(self.world.all(kind.kind), 10**9)
+            listing.end()
 
     async def converge(self, name: str = "demo") -> float | None:
         """One pass."""

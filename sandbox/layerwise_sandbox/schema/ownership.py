@@ -134,8 +134,10 @@ def after_update(old: JsonObject, new: JsonObject, shape: Shape, owner: Owner) -
     given = new["metadata"].get("managedFields")
     if given in ([], [{}]):
         return []
-    source = new if given else old
-    claims = claims_of(source)
+    claims = claims_of(new if given else old)
+    if given:
+        # What a client wrote there need not be in the form in which the server writes it.
+        claims = {key: Claim(claim.owner, claim.fields) for key, claim in claims.items()}
     difference = field_sets.compare(old, new, shape)
     _disown(claims, owner, difference)
     held = claims.get(owner.key, Claim(owner, set())).fields

@@ -29,6 +29,8 @@ from layerwise_operator.work import Queue
 logger = logging.getLogger("layerwise_operator")
 
 RETRY_SECONDS = 2.0
+# New objects between two looks of the garbage collector at the youngest; Python's own figure is 700.
+COLLECTED_AFTER = 5_000
 EXIT_CONFIGURATION = 64
 EXIT_RESTART = 1
 
@@ -100,9 +102,7 @@ async def _prepared(operator: Operator, stop: asyncio.Event) -> bool:
         try:
             if all([await operator.cluster.serves(kind) for kind in (DEPLOYMENT, PROFILE)]):
                 await operator.resync()
-                # What is there now stays: the garbage collector need not look through it again and again.
-                gc.collect()
-                gc.freeze()
+                _spare_the_collector()
                 logger.info("serving %s", ", ".join(operator.settings.namespaces) or "all namespaces")
                 return True
             why = f"the API does not serve {DEPLOYMENT.plural} and {PROFILE.plural}: install the CRDs"
@@ -114,6 +114,16 @@ async def _prepared(operator: Operator, stop: asyncio.Event) -> bool:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), RETRY_SECONDS)
     return False
+
+
+def _spare_the_collector() -> None:
+    """Have the garbage collector look less often, and not again and again at what is there to stay.
+
+    Objects go when nothing refers to them any more; only the few that refer to each other wait for it.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECTED_AFTER, 20, 20)
 
 
 if __name__ == "__main__":

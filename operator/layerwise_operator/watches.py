@@ -17,7 +17,7 @@ from layerwise_operator.settings import Settings
 
 
 def registry(operator: Operator, stop: asyncio.Event) -> kopf.OperatorRegistry:
-    """Kopf's handlers: one raw-event handler a resource, the login, and the end.
+    """Kopf's handlers: one for the raw events of each resource, the login, and the end.
 
     Kopf catches signals itself and then still waits for whoever waits for `stop`, so it is set at the end.
     """
@@ -25,18 +25,34 @@ def registry(operator: Operator, stop: asyncio.Event) -> kopf.OperatorRegistry:
     for kind in WATCHED:
         group, _, version = kind.api_version.rpartition("/")
         kopf.on.event(
-            group=group, version=version, plural=kind.plural, id=f"{kind.plural}-event", registry=found
-        )(_handler(operator, kind))
+            group=group,
+            version=version,
+            plural=kind.plural,
+            id=f"{kind.plural}-event",
+            registry=found,
+            when=_taking(operator, kind),
+        )(_never)
     kopf.on.login(id="login", registry=found)(_login(operator.settings))
     kopf.on.cleanup(id="stop", registry=found)(_ending(stop))
     return found
 
 
-def _handler(operator: Operator, kind: Kind) -> Callable[..., Any]:
-    async def taken(event: kopf.RawEvent, **_: Any) -> None:
-        operator.take_event(kind, event["type"], event["object"])
+def _taking(operator: Operator, kind: Kind) -> Callable[..., bool]:
+    """The filter in front of a handler: it takes the event, and leaves nothing for the handler to do.
 
-    return taken
+    Kopf asks it once about every event. To call a handler costs it as much again as all that it does before,
+    for retries and results that there are none of here.
+    """
+
+    def take(event: kopf.RawEvent, **_: Any) -> bool:
+        operator.take_event(kind, event["type"], event["object"])
+        return False
+
+    return take
+
+
+async def _never(**_: Any) -> None:
+    raise AssertionError("the filter in front lets nothing through")
 
 
 def _ending(stop: asyncio.Event) -> Callable[..., Any]:

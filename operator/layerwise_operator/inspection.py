@@ -237,8 +237,9 @@ def parse_rejection(message: str) -> Verdict | None:
 
 def one_line(text: str) -> str:
     """Text from elsewhere as one bounded line of what UTF-8 can hold and a terminal can show."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in text)
-    return " ".join(shown.split())[:MAX_MESSAGE_LENGTH]
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(text.split())[:MAX_MESSAGE_LENGTH]
 
 
 def utc(moment: datetime) -> str:

@@ -44,7 +44,9 @@ def fields_of(record: logging.LogRecord) -> dict[str, str]:
 
 def _shown(text: str) -> str:
     """One line without what a terminal would obey: much of it was written by others."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(text.split())
 
 
 def configure(level: str, form: str) -> None:

@@ -241,6 +241,14 @@ async def test_a_life_needs_no_right_that_the_chart_does_not_grant(
     assert {verb for _, _, verb in made} == {"list", "get", "patch", "delete", "create"}
 
 
+async def test_children_are_made_without_looking_first(
+    operator: Operator, server: Server, world: World
+) -> None:
+    world.put(deployment())
+    await until_running(world)
+    assert {resource for verb, _, resource in server.requests if verb == "get"} == {"persistentvolumeclaims"}
+
+
 async def test_a_bug_in_one_pass_stops_neither_the_worker_nor_the_others(
     operator: Operator, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

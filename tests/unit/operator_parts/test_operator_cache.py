@@ -103,6 +103,22 @@ def test_a_list_of_one_namespace_leaves_the_others_alone() -> None:
     assert listed(cache, DEPLOYMENT, [], 10, "default") == {KEY}
 
 
+def test_nodes_are_the_same_until_one_changes() -> None:
+    cache = Cache()
+    raw = node("one")
+    raw["metadata"].update(uid="one", resourceVersion="3")
+    cache.put(NODE, raw)
+    before = cache.nodes()
+    raw = {**raw, "metadata": {**raw["metadata"], "resourceVersion": "4"}}
+    cache.put(NODE, raw)
+    assert cache.nodes() is before
+    raw = {**raw, "metadata": {**raw["metadata"], "resourceVersion": "5"}, "spec": {"unschedulable": True}}
+    cache.put(NODE, raw)
+    assert [found.schedulable for found in cache.nodes()] == [False]
+    cache.drop(NODE, raw)
+    assert cache.nodes() == ()
+
+
 def test_a_heartbeat_of_a_node_is_no_change() -> None:
     cache = Cache()
     raw = node("node-a")

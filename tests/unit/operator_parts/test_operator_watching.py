@@ -15,6 +15,7 @@ from layerwise_operator.converge import Converger
 from layerwise_operator.faults import WatchesEnded
 from layerwise_operator.handlers import Operator, Pulse
 from layerwise_operator.kinds import DEPLOYMENT, NODE, POD
+from layerwise_operator.manifests import names
 from layerwise_operator.metrics import Metrics
 from layerwise_operator.observed import Key
 from layerwise_operator.reconcile import Policy
@@ -105,6 +106,39 @@ def test_events_wake_whom_they_concern(operator: Operator) -> None:
     tell(operator, world, DEPLOYMENT, "DELETED", running)
     assert "pending" in waiting(operator)
     assert operator.cache.deployments() == (Key("default", "pending"),)
+
+
+@pytest.mark.parametrize(
+    ("component", "phase", "woken"),
+    [
+        (names.INSPECT, "Succeeded", set()),
+        (names.INSPECT, "Running", {"demo"}),
+        (names.WORKER, "Failed", {"demo"}),
+    ],
+)
+def test_the_end_of_a_pod_that_has_told_what_it_read_wakes_nobody(
+    operator: Operator, component: str, phase: str, woken: set[str]
+) -> None:
+    world = World()
+    labels = {**names.deployment_labels("demo"), names.APP_COMPONENT: component}
+    pod = world.put({
+        "kind": "Pod",
+        "metadata": {"name": "demo-x", "namespace": "default", "labels": labels},
+        "status": {"phase": phase},
+    })  # fmt: skip
+    tell(operator, world, POD, "ADDED", pod)
+    assert waiting(operator) == {"demo"}
+    tell(operator, world, POD, "DELETED", pod)
+    assert waiting(operator) == woken
+
+
+def test_kopf_is_heard_without_running_a_handler(operator: Operator) -> None:
+    raw = World().put(deployment())
+    made = registry(operator, asyncio.Event())
+    taking = next(one for one in made._watching.get_all_handlers() if one.id.startswith(DEPLOYMENT.plural))
+    take: Any = taking.when
+    assert not take(event={"type": "ADDED", "object": raw}, resource=None)
+    assert waiting(operator) == {"demo"}
 
 
 def test_an_event_told_twice_wakes_nobody(operator: Operator) -> None:

@@ -2,6 +2,9 @@
 
 from tests.unit.operator_world.world import Watched, World, deployment
 
+from layerwise_operator.kinds import SERVICE
+from layerwise_operator.observed import Key
+
 
 async def test_drift_of_a_child_is_corrected(operator: Watched, world: World) -> None:
     await operator.run()
@@ -59,3 +62,38 @@ async def test_children_of_a_deleted_namesake_are_not_mistaken_for_ours(
     await operator.converge()
     assert world.condition("Ready")["status"] == "False"
     assert world.status()["stages"] if "plan" in world.status() else True
+
+
+async def test_a_child_of_ours_that_no_event_told_of_is_no_name_that_is_taken(
+    operator: Watched, world: World
+) -> None:
+    await operator.run()
+    service = world.objects["Service", "default", "demo"]
+    operator.cache.drop(SERVICE, service)
+    await operator.converger().converge(Key("default", "demo"))
+    assert world.objects["Service", "default", "demo"] is service
+    assert world.condition("Ready")["status"] == "True"
+    assert world.writes[-1] == "apply Service demo"
+
+
+async def test_a_pass_tells_at_once_of_the_pipelines_that_it_made(operator: Watched, world: World) -> None:
+    world.put(deployment())
+    await operator.converge()
+    world.finish_inspection_if_running()
+    await operator.converge()
+    assert world.all("StatefulSet")
+    assert world.status()["pipelines"][0]["created"] is True
+    written = list(world.writes)
+    await operator.converge()
+    assert world.writes == written
+
+
+async def test_a_lost_pipeline_is_counted_by_the_very_pass_that_makes_it_anew(
+    operator: Watched, world: World
+) -> None:
+    await operator.run()
+    world.remove("StatefulSet", "demo-0")
+    await operator.converge()
+    assert world.all("StatefulSet")
+    row = world.status()["pipelines"][0]
+    assert (row["created"], row["restarts"]) == (True, 1)

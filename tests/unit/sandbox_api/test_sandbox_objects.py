@@ -390,6 +390,19 @@ async def test_a_version_cannot_be_chosen_for_a_new_object(api: Api) -> None:
     )
 
 
+async def test_an_apply_under_a_version_makes_what_is_new_and_changes_nothing_else(api: Api) -> None:
+    path = f"{CORE}/configmaps/a?fieldManager=one&force=true"
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "resourceVersion": "1"}}
+
+    first, made = await api("PATCH", path, body | {"data": {"key": "mine"}}, APPLY)
+    second, answer = await api("PATCH", path, body | {"data": {"key": "taken"}}, APPLY)
+    _, kept = await api("GET", f"{CORE}/configmaps/a")
+
+    assert (first, second, answer["reason"]) == (201, 409, "Conflict")
+    assert made["metadata"]["resourceVersion"] == kept["metadata"]["resourceVersion"] != "1"
+    assert kept["data"] == {"key": "mine"}
+
+
 async def test_a_custom_resource_must_name_its_kind(api: Api) -> None:
     await api.made(CRDS, definition())
     status, answer = await api("POST", "/apis/example.test/v1/things", {"metadata": {"name": "a"}})

@@ -110,6 +110,7 @@ def test_a_node_that_loses_power_is_never_served_from_on_paper(
     record_property("Ready False after seconds", round(noticed, 2))
 
 
+@pytest.mark.chaos
 def test_ready_is_true_again_only_when_every_stage_is(shared: Bench) -> None:
     with looking(shared).watching() as seen:
         before = {pod["metadata"]["uid"] for pod in shared.pods(SHARED)}

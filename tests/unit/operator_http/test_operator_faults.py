@@ -196,7 +196,7 @@ async def test_a_read_that_gets_no_answer_is_given_up_and_made_anew(
         if "persistentvolumeclaims" in request.path:
             asked.append(request.path)
             if len(asked) == 1:
-                await asyncio.sleep(10)
+                await asyncio.sleep(1)
         return await real(request)
 
     server.handle = handle  # type: ignore[method-assign]  # slow for once

@@ -85,13 +85,14 @@ def cut(layers: int, head: int, rank: int) -> Slice:
 
 
 def limits() -> Limits:
-    """As a plan for these stages would have them."""
+    """As a plan for these stages on this machine has them: as many micro-batches as can compute at once."""
+    in_flight = max(1, min(given.stages, len(os.sched_getaffinity(0)) // given.threads))
     return Limits(
         num_lanes=given.lanes,
         lane_tokens=given.lane_tokens,
-        micro_batch_size=-(-given.lanes // given.stages),
+        micro_batch_size=-(-given.lanes // in_flight),
         prefill_tokens=min(PREFILL_TOKENS, given.lane_tokens),
-        micro_batches_in_flight=given.stages,
+        micro_batches_in_flight=in_flight,
     )
 
 

@@ -24,6 +24,8 @@ from layerwise_operator.metrics import Metrics
 from layerwise_operator.observed import Key, Object
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30)
+# One object is read in milliseconds: a pass that waits longer for it had better be tried again.
+READ_TIMEOUT = aiohttp.ClientTimeout(total=10)
 STATS_TIMEOUT = aiohttp.ClientTimeout(total=2)
 MAX_STATS_BYTES = 256 * 1024
 PAGE_SIZE = 500
@@ -195,7 +197,8 @@ class Cluster:
     ) -> dict[str, Any] | None:
         method = "DELETE" if verb == "delete" else "GET"
         try:
-            return await self._call(verb, kind, path, method=method, body=body)
+            within = REQUEST_TIMEOUT if verb == "delete" else READ_TIMEOUT
+            return await self._call(verb, kind, path, method=method, body=body, within=within)
         except ApiFault as fault:
             if fault.status == NOT_FOUND:
                 return None
@@ -211,6 +214,7 @@ class Cluster:
         body: Object | bytes | None = None,
         query: list[tuple[str, str]] | None = None,
         content_type: str = "application/json",
+        within: aiohttp.ClientTimeout = REQUEST_TIMEOUT,
     ) -> dict[str, Any]:
         what = f"{verb} {kind.plural}"
         try:
@@ -222,7 +226,7 @@ class Cluster:
                 body=body,
                 auth_settings=["BearerToken"],
             )
-            response = await self._api.call_api(*request, _request_timeout=REQUEST_TIMEOUT)
+            response = await self._api.call_api(*request, _request_timeout=within)
             data = await response.read()  # type: ignore[no-untyped-call]  # untyped client
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._metrics.count_call(verb, kind.plural, "none")

@@ -28,7 +28,7 @@ class Unreachable(ClusterFault):
 
 
 class WatchesEnded(ClusterFault):
-    """The source of events has given up; a new process begins anew, and waits for what is missing."""
+    """The source of events has given up; it is begun anew, and what is missing is waited for."""
 
     reason = "WatchesEnded"
 

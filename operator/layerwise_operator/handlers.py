@@ -121,6 +121,10 @@ class Operator:
             logger.error(  # noqa: TRY400 - the formatter puts the error on the same line
                 "pass failed, again in %.1f s", delay, extra={"key": key}, exc_info=error
             )
+        except asyncio.CancelledError:
+            # The loops may be begun anew in this process: what was broken off is to be done then.
+            self.queue.done(key, requeue_seconds=0.0)
+            raise
         else:
             self.queue.done(key, requeue_seconds)
             if self.cache.raw_deployment(key) is None:

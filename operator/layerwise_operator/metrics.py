@@ -47,6 +47,12 @@ class Metrics:
             ["resource"],
             registry=self.registry,
         )
+        self.watch_faults = Counter(
+            "layerwise_operator_watch_faults_total",
+            "Watches that broke and were begun anew, by resource and fault.",
+            ["resource", "fault"],
+            registry=self.registry,
+        )
         self.watch_age = Gauge(
             "layerwise_operator_last_watch_event_age_seconds",
             "Seconds since the last watch event of any resource.",

@@ -14,6 +14,10 @@ from layerwise_operator.handlers import WATCHED, Operator
 from layerwise_operator.kinds import CHILDREN, POD, Kind
 from layerwise_operator.manifests import names
 from layerwise_operator.settings import Settings
+from layerwise_operator.streams import Mending, session
+
+# Instead of a resource, where a fault ended all watches.
+ALL_RESOURCES = "*"
 
 
 def registry(operator: Operator, stop: asyncio.Event) -> kopf.OperatorRegistry:
@@ -21,6 +25,7 @@ def registry(operator: Operator, stop: asyncio.Event) -> kopf.OperatorRegistry:
 
     Kopf catches signals itself and then still waits for whoever waits for `stop`, so it is set at the end.
     """
+    mending = Mending(lambda resource, fault: operator.metrics.watch_faults.labels(resource, fault).inc())
     found = kopf.OperatorRegistry()
     for kind in WATCHED:
         group, _, version = kind.api_version.rpartition("/")
@@ -32,7 +37,7 @@ def registry(operator: Operator, stop: asyncio.Event) -> kopf.OperatorRegistry:
             registry=found,
             when=_taking(operator, kind),
         )(_never)
-    kopf.on.login(id="login", registry=found)(_login(operator.settings))
+    kopf.on.login(id="login", registry=found)(_login(operator.settings, mending))
     kopf.on.cleanup(id="stop", registry=found)(_ending(stop))
     return found
 
@@ -62,13 +67,25 @@ def _ending(stop: asyncio.Event) -> Callable[..., Any]:
     return end
 
 
-def _login(settings: Settings) -> Callable[..., Any]:
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        if settings.kubeconfig:
-            return kopf.login_with_kubeconfig(**kwargs)
-        return kopf.login_with_service_account(**kwargs)
+def _login(settings: Settings, mending: Mending) -> Callable[..., Any]:
+    """Credentials, read anew whenever they were refused: without any, kopf would end.
 
-    return login
+    The longer, the more often the same ones are refused, every request waits for them here.
+    """
+    login = kopf.login_with_kubeconfig if settings.kubeconfig else kopf.login_with_service_account
+    refusals: list[float] = []
+
+    async def logged_in(**kwargs: Any) -> kopf.AiohttpSession | None:
+        clock = asyncio.get_running_loop().time
+        if refusals and clock() - refusals[-1] > mending.pacing.healthy_after:
+            refusals.clear()
+        if refusals:
+            await asyncio.sleep(mending.pacing.pause(len(refusals)))
+        connection = login(**kwargs)
+        refusals.append(clock())
+        return session(connection, mending) if connection is not None else None
+
+    return logged_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +139,8 @@ def kopf_settings() -> kopf.OperatorSettings:
     # more for so long: with a second, thousands of pods would take half a minute to be heard of.
     found.queueing.idle_timeout = 0.05
     found.queueing.exit_timeout = 0.5
+    # Kopf would kill the process some time after its own end, and the process goes on.
+    found.process.ultimate_exiting_timeout = None
     found.watching.chunk_size = PAGE_SIZE
     for kind in CHILDREN:
         if kind is not POD:
@@ -131,18 +150,29 @@ def kopf_settings() -> kopf.OperatorSettings:
 
 
 async def run_kopf(operator: Operator, stop: asyncio.Event) -> None:
-    """Watch until told to stop; raises WatchesEnded when kopf gives up."""
+    """Watch until told to stop, or by a signal, which sets `stop`; raises WatchesEnded when kopf gives up."""
     namespaces = operator.settings.namespaces
+    over = asyncio.Event()
+    relay = asyncio.create_task(_relay(stop, over))
     try:
         await kopf.operator(
-            registry=registry(operator, stop),
+            registry=registry(operator, over),
             settings=kopf_settings(),
             namespaces=namespaces,
             clusterwide=not namespaces,
-            stop_flag=stop,
+            stop_flag=over,
         )
     except asyncio.CancelledError:
         if not stop.is_set():
             raise
     except Exception as error:
         raise WatchesEnded(f"the watches ended: {type(error).__name__}: {error}") from error
+    else:
+        stop.set()
+    finally:
+        relay.cancel()
+
+
+async def _relay(stop: asyncio.Event, over: asyncio.Event) -> None:
+    await stop.wait()
+    over.set()

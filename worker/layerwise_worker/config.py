@@ -82,7 +82,7 @@ class ServeConfig:
 
     @property
     def micro_batches_in_flight(self) -> int:
-        """As many as keep every stage busy, at least."""
+        """How many micro-batches the pipeline holds at most."""
         return _micro_batches_in_flight(self.plan)
 
     @property
@@ -132,7 +132,9 @@ def _micro_batch_size(plan: Plan) -> int:
 
 
 def _micro_batches_in_flight(plan: Plan) -> int:
-    return max(len(plan.stages), plan.predicted.micro_batches_in_flight)
+    """As planned; with fewer sequences than stages, chunks of a prompt can still keep all of them busy."""
+    planned, stages = plan.predicted.micro_batches_in_flight, len(plan.stages)
+    return planned if plan.num_lanes >= stages else max(planned, stages)
 
 
 def _read_benchmark(read: "_Reader", plan: Plan) -> BenchmarkSettings | None:

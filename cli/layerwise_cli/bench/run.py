@@ -31,6 +31,7 @@ from layerwise_worker.sources import Seed
 
 _WATCH_SECONDS = 0.5
 _LEAVE_SECONDS = 5.0
+_REPORT_SECONDS = 3.0
 
 Value = TypeVar("Value")
 
@@ -91,7 +92,7 @@ def bench_local(local: LocalOptions, workload: Workload, options: BenchOptions, 
         with RequestBars(console, workload) as bars:
             measured, target = asyncio.run(_guarded(ranks, _bench(ranks.url, {}, workload, options, bars)))
         # In time: later micro-batches would be none of the workload's.
-        report = ranks.report(0)
+        report = _report_of_all_stages(ranks, len(inputs.plan.stages))
         leave_at = time.monotonic() + _LEAVE_SECONDS
         ranks.stop(lambda: time.monotonic() > leave_at)
     return make_report({**target, **_local_target(inputs, report)}, workload, measured, before)
@@ -118,6 +119,16 @@ async def _guarded(ranks: Ranks, work: Coroutine[Any, Any, Value]) -> Value:
         task.cancel()
     ranks.check()
     return task.result()
+
+
+def _report_of_all_stages(ranks: Ranks, num_stages: int) -> RankReport | None:
+    """Rank 0's report; the others tell it their times once a second, and a workload may be over sooner."""
+    give_up_at = time.monotonic() + _REPORT_SECONDS
+    while (report := ranks.report(0)) is None or len(report.stage_times) < num_stages:
+        if time.monotonic() > give_up_at:
+            break
+        time.sleep(_WATCH_SECONDS)
+    return report
 
 
 def _served(inputs: LocalInputs, workload: Workload) -> LocalInputs:

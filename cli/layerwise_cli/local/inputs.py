@@ -90,7 +90,7 @@ def local_inputs(options: LocalOptions) -> LocalInputs:
         model=model,
         model_name=_model_name(options, resources),
         device=device,
-        threads=options.threads or _cpus(worker) or max(1, machine.num_cores() // made.num_ranks),
+        threads=_threads(options, spec, made.num_ranks),
         port=machine.choose_port(serving.port if options.port is None else options.port),
         serving=serving,
         grace_seconds=max(1, worker.termination_grace_period_seconds - 5),
@@ -134,6 +134,7 @@ def _plan(
     longest = max(request.max_lane_tokens, request.prompt_tokens + request.output_tokens)
     request = replace(request, max_lane_tokens=given.get("max_lane_tokens", longest))
     _check_number(_num_ranks(request))
+    request = replace(request, stages_at_once=_stages_at_once(options, spec, request))
     made = plan(architecture, request, _groups(options, spec, request, profiles))
     _check_number(made.num_ranks)
     return made
@@ -144,6 +145,21 @@ def _check_number(num_ranks: int) -> None:
         raise InvalidInput(
             f"{num_ranks} ranks are as many processes: on one machine at most {MOST_RANKS} are allowed"
         )
+
+
+def _threads(options: LocalOptions, spec: DeploymentSpec | None, num_ranks: int) -> int:
+    """Of each rank: as asked for, or an equal share of the cores."""
+    asked = options.threads or (_cpus(spec.worker) if spec is not None else 0)
+    return asked or max(1, machine.num_cores() // num_ranks)
+
+
+def _stages_at_once(options: LocalOptions, spec: DeploymentSpec | None, request: PlanRequest) -> int | None:
+    """How many stages the cores can compute at the same time; None: all, or they do not compute here."""
+    if options.accelerators is not None or _device(options, spec) is not Device.CPU:
+        return None
+    num_ranks = _num_ranks(request)
+    at_once = machine.num_cores() // (_threads(options, spec, num_ranks) * request.tensor_parallel_size)
+    return max(1, at_once) if at_once * request.tensor_parallel_size < num_ranks else None
 
 
 def _num_ranks(request: PlanRequest) -> int:

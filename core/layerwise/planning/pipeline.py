@@ -6,6 +6,7 @@ the busiest link, and by a whole round shared by the m in flight:
 
     P = max( max_s t(s), max_hop bytes / bandwidth, (sum_s t(s) + sum of hops) / m )
 
+Where stages share processors and only k of them can compute at once, P is at least sum_s t(s) / k, too.
 Tokens per second are C / (m P), and a user waits m P between two tokens. Hops overlap with computing as far
 as this says. Only the output phase is counted here; layerwise.planning.prompts adds the prompts.
 """
@@ -134,7 +135,7 @@ class Workshop:
         stages = arrangement.num_stages
         first = attempt(stages)
         balanced = int(first.round_seconds / max(first.stage_seconds)) if first is not None else stages
-        for wanted in (1, stages + 1, balanced, balanced + 1):
+        for wanted in (1, stages + 1, balanced, balanced + 1, self.request.stages_at_once or stages):
             attempt(wanted)
         best = _fastest(tried.values())
         while best is not None:
@@ -166,12 +167,17 @@ class Workshop:
             cut=cut,
             stage_seconds=seconds,
             round_seconds=one_round,
-            period_seconds=max(*seconds, busiest, one_round / in_flight),
+            period_seconds=max(*seconds, busiest, one_round / in_flight, self.turn_seconds(seconds)),
             num_sequences=sequences,
             micro_batch_size=batch,
             micro_batches_in_flight=in_flight,
             hops=links,
         )
+
+    def turn_seconds(self, seconds: Sequence[float]) -> float:
+        """How long processors that stages share are busy with one micro-batch; 0 where none are shared."""
+        at_once = self.request.stages_at_once
+        return sum(seconds) / at_once if at_once else 0.0
 
     def hops(self, cut: Cut, tokens: float) -> tuple[tuple[Hop, ...], float, float]:
         """The links of one round, tokens going back included, seconds of all, and of the busiest one."""

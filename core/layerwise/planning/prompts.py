@@ -101,4 +101,5 @@ def _pass_seconds(workshop: Workshop, pipeline: Pipeline, chunk: Chunk, cohort: 
     seconds = [tables[kind].picoseconds(first, end) / PICOSECONDS for kind, first, end in cut.slices]
     _, hops, busiest = workshop.hops(cut, cohort + chunk.tokens)
     way = sum(seconds) + hops
-    return max(*seconds, busiest, way / pipeline.micro_batches_in_flight), way
+    shared = workshop.turn_seconds(seconds)
+    return max(*seconds, busiest, way / pipeline.micro_batches_in_flight, shared), way

@@ -41,7 +41,8 @@ class PlanRequest:
     many as the model has. `layer_ranges` are inclusive text such as "0-3". `isolated_pods`: stages of one
     accelerator cannot use the links within a node; `node_pods`: pods hold a node's share of the pipeline, and
     their stages can. `tensor_parallel_size` is for TensorPipeline, whose `stages` are its pipeline-parallel
-    size. `chunk_tokens` of a prompt are read in one pass.
+    size. `chunk_tokens` of a prompt are read in one pass. `stages_at_once` can compute at the same
+    time, where they share the processors of one machine; None: all of them.
     """
 
     dtype: Dtype = Dtype.BFLOAT16
@@ -59,6 +60,7 @@ class PlanRequest:
     tensor_parallel_size: int = 1
     chunk_tokens: int = CHUNK_TOKENS[Device.CUDA]
     node_pods: bool = False
+    stages_at_once: int | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -71,7 +73,7 @@ class PlanRequest:
         ):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{to_camel(name)} is {getattr(self, name)}: it must be at least 1")
-        for name in ("micro_batch_size", "stages"):
+        for name in ("micro_batch_size", "stages", "stages_at_once"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InvalidInput(f"{to_camel(name)} is {value}: it must be at least 1, or be left out")
@@ -151,9 +153,10 @@ def input_hash(
     """
     wishes = asdict(request)
     del wishes["concurrency"], wishes["replicas"], wishes["chunk_tokens"]
-    if not request.node_pods:
-        # What was there before this wish was hashed without it: such plans stay in force.
-        del wishes["node_pods"]
+    for name in ("node_pods", "stages_at_once"):
+        if not wishes[name]:
+            # What was there before this wish was hashed without it: such plans stay in force.
+            del wishes[name]
     inputs: Mapping[str, Any] = {
         "architecture": architecture.to_json(),
         "request": {**wishes, "num_lanes": request.num_lanes},

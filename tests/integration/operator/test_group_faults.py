@@ -140,7 +140,12 @@ def test_scaling_goes_through_the_scale_subresource(bench: Bench) -> None:
             f"{replicas} pipelines",
             START,
         )
-        assert len(bench.pods("demo")) == 2 * replicas
+        # Those of the pipeline that goes may take a moment to end.
+        bench.until(
+            lambda replicas=replicas: len(bench.pods("demo")) == 2 * replicas,  # type: ignore[misc]  # bound at once
+            f"the pods of {replicas} pipelines",
+            30,
+        )
 
 
 def test_of_two_that_compete_one_runs_whole_and_the_other_follows(bench: Bench) -> None:

@@ -6,18 +6,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import kopf
 import pytest
 from aiohttp import web
 
-from layerwise_operator import watches
-
-from .watch_seam import Scene, Seam, Stream, scene
+from .watch_seam import Scene, Seam, Stream, hurry, scene
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-# The timeouts of a quick run; what is waited for is as many times shorter.
-QUICK_SECONDS = 1.0
 LIMIT = 40
 REAL_LIMIT = 75
 OUTAGE_SECONDS = 60
@@ -113,15 +108,7 @@ IN_CI = ("silent", "dropped", "doubled", "reordered", "error 410")
 
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = watches.kopf_settings
-
-    def settings() -> kopf.OperatorSettings:
-        found = real()
-        found.watching.inactivity_timeout = QUICK_SECONDS
-        found.networking.error_backoffs = watches.Backoffs((0.1,), 0.2)
-        return found
-
-    monkeypatch.setattr(watches, "kopf_settings", settings)
+    hurry(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

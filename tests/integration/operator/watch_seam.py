@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import kopf
+import pytest
 import yaml
 from aiohttp import web
 from tests.unit.operator_world.world import FACTS, H100, deployment
 
-from layerwise_operator import watches
+from layerwise_operator import streams, watches
 from layerwise_operator.cache import Cache
 from layerwise_operator.cluster import Cluster
 from layerwise_operator.converge import Converger
@@ -29,6 +33,8 @@ from layerwise_operator.work import Queue
 from layerwise_sandbox.api.server import ApiServer
 
 Json = dict[str, Any]
+QUICK_SECONDS = 1.0
+QUICK_PACING = streams.Pacing(first=0.1, longest=0.4)
 ROOT = Path(__file__).parents[3]
 DEPLOYMENTS = "/apis/layerwise.dev/v1alpha1/namespaces/default/layerwisedeployments"
 PODS = "/api/v1/namespaces/default/pods"
@@ -38,6 +44,7 @@ PODS = "/api/v1/namespaces/default/pods"
 class Stream:
     """One watch that passes the seam."""
 
+    resource: str
     response: web.StreamResponse
     transport: asyncio.Transport
     mute: bool = False
@@ -53,6 +60,8 @@ class Seam:
     port: int = 0
     answer: Callable[[web.Request], web.Response | None] = field(default=lambda _: None)
     line: Callable[[Stream, bytes], list[bytes]] = field(default=lambda _, line: [line])
+    greeting: Callable[[Stream], bytes | None] = field(default=lambda _: None)
+    calls: Counter[str] = field(default_factory=Counter)
     streams: list[Stream] = field(default_factory=list)
     _runner: web.AppRunner | None = None
 
@@ -73,7 +82,7 @@ class Seam:
 
     def mend(self) -> None:
         """Pass everything on as it is, from the next watch on."""
-        self.answer, self.line = lambda _: None, lambda _, line: [line]
+        self.answer, self.line, self.greeting = lambda _: None, lambda _, line: [line], lambda _: None
 
     def drop(self) -> None:
         """Break every watch, without a word."""
@@ -85,16 +94,25 @@ class Seam:
         for stream in self.streams:
             stream.mute = True
 
-    async def say(self, event: Json, *, end: bool = True) -> None:
+    async def say(self, event: Json) -> None:
         """Say something in every watch, and end it."""
-        for stream in list(self.streams):
-            stream.mute = True
-            with contextlib.suppress(ConnectionError):
-                await stream.response.write(json.dumps(event).encode() + b"\n")
-            if end:
-                stream.transport.close()
+        await self.end_with(json.dumps(event).encode() + b"\n")
+
+    async def end_with(self, data: bytes, resource: str = "") -> None:
+        """Say these bytes in every watch, or in those of one resource, and end it as a server does."""
+        for stream in [one for one in self.streams if resource in ("", one.resource)]:
+            await self._end(stream, data)
+
+    async def _end(self, stream: Stream, data: bytes) -> None:
+        stream.mute = True
+        with contextlib.suppress(ConnectionError):
+            await stream.response.write(data)
+            await stream.response.write_eof()
+        stream.transport.close()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        verb = "watch" if "watch" in request.query else request.method
+        self.calls[f"{verb} {request.path.rpartition('/')[2]}"] += 1
         broken = self.answer(request)
         if broken is not None:
             return broken
@@ -114,8 +132,11 @@ class Seam:
         response = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json"})
         await response.prepare(request)
         assert isinstance(request.transport, asyncio.Transport)
-        stream = Stream(response, request.transport)
+        stream = Stream(request.path.rpartition("/")[2], response, request.transport)
         self.streams.append(stream)
+        greeting = self.greeting(stream)
+        if greeting is not None:
+            await self._end(stream, greeting)
         try:
             async for line in answer.content:
                 for said in self.line(stream, line):
@@ -129,15 +150,11 @@ class Seam:
 
 
 @dataclass
-class Scene:
-    """A running operator, the seam, and the hand of a user, who does not go through the seam."""
+class User:
+    """The hand of a user, who does not go through the seam."""
 
     seam: Seam
-    operator: Operator
-    stop: asyncio.Event
-    tasks: list[asyncio.Task[None]]
-    watching: asyncio.Task[None]
-    numbers: Any = field(default_factory=lambda: itertools.count(1))
+    numbers: Any = field(default_factory=lambda: itertools.count(1), kw_only=True)
 
     async def call(
         self, method: str, path: str, body: Json | None = None, kind: str = "application/json"
@@ -184,6 +201,35 @@ class Scene:
         return sorted(item["metadata"]["name"] for item in (await self.call("GET", path))["items"])
 
 
+@dataclass
+class Scene(User):
+    """An operator that runs in this process, too."""
+
+    operator: Operator
+    stop: asyncio.Event
+    tasks: list[asyncio.Task[None]]
+    watching: asyncio.Task[None]
+
+
+@contextlib.asynccontextmanager
+async def outside(directory: Path) -> AsyncIterator[User]:
+    """API server and seam, with what an operator needs, and a kubeconfig that leads through the seam."""
+    api = ApiServer()
+    await api.start()
+    connector, timeout = aiohttp.TCPConnector(ssl=False, limit=0), aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        seam = Seam(api, session)
+        await seam.open()
+        found = User(seam)
+        try:
+            await _furnish(found)
+            _kubeconfig(seam, directory)
+            yield found
+        finally:
+            await seam.close()
+            await api.stop()
+
+
 @contextlib.asynccontextmanager
 async def scene(
     directory: Path, *, resync_seconds: float = 1e9, only_watches: bool = False
@@ -193,17 +239,9 @@ async def scene(
     Without lists by default: what is seen was told by a watch. With `only_watches`, the operator's own calls
     do not pass the seam.
     """
-    api = ApiServer()
-    await api.start()
-    connector = aiohttp.TCPConnector(ssl=False, limit=0)
-    async with aiohttp.ClientSession(
-        connector=connector, timeout=aiohttp.ClientTimeout(total=None)
-    ) as session:
-        seam = Seam(api, session)
-        await seam.open()
-        found = await _assemble(seam, directory, resync_seconds, only_watches=only_watches)
+    async with outside(directory) as user:
+        found = await _assemble(user.seam, directory, resync_seconds, only_watches=only_watches)
         try:
-            await _furnish(found)
             await found.operator.resync()
             await found.until_planned(await found.create(), 20)
             yield found
@@ -214,12 +252,10 @@ async def scene(
                 task.cancel()
             await asyncio.gather(found.watching, *found.tasks, return_exceptions=True)
             await found.operator.cluster.close()
-            await seam.close()
-            await api.stop()
 
 
 async def _assemble(seam: Seam, directory: Path, resync_seconds: float, *, only_watches: bool) -> Scene:
-    kubeconfig = direct = _kubeconfig(seam, directory)
+    kubeconfig = direct = directory / "kubeconfig"
     if only_watches:
         direct = directory / "direct"
         direct.write_text(yaml.safe_dump(seam.api.kubeconfig()), encoding="utf-8")
@@ -235,7 +271,31 @@ async def _assemble(seam: Seam, directory: Path, resync_seconds: float, *, only_
     return Scene(seam, operator, stop, tasks, asyncio.create_task(watches.run_kopf(operator, stop)))
 
 
-async def _furnish(found: Scene) -> None:
+async def until_true(fulfilled: Callable[[], object], seconds: float) -> float:
+    """Wait until it holds; how long that took."""
+    began = time.monotonic()
+    while True:
+        if fulfilled():
+            return time.monotonic() - began
+        assert time.monotonic() < began + seconds, f"still not after {seconds} s"
+        await asyncio.sleep(0.02)
+
+
+def hurry(patch: pytest.MonkeyPatch) -> None:
+    """Timeouts and pauses of the watches as many times shorter as a quick test needs."""
+    real = watches.kopf_settings
+
+    def settings() -> kopf.OperatorSettings:
+        found = real()
+        found.watching.inactivity_timeout = QUICK_SECONDS
+        found.networking.error_backoffs = watches.Backoffs((0.1,), 0.2)
+        return found
+
+    patch.setattr(watches, "kopf_settings", settings)
+    patch.setattr(watches, "Mending", functools.partial(streams.Mending, pacing=QUICK_PACING))
+
+
+async def _furnish(found: User) -> None:
     for path in sorted((ROOT / "crds").glob("*.yaml")):
         definition = yaml.safe_load(path.read_text(encoding="utf-8"))
         await found.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
@@ -255,7 +315,7 @@ async def _furnish(found: Scene) -> None:
     await found.call("PATCH", "/api/v1/nodes/a", {"spec": {"taints": None}}, merge)
 
 
-def _kubeconfig(seam: Seam, directory: Path) -> Path:
+def _kubeconfig(seam: Seam, directory: Path) -> None:
     path = directory / "kubeconfig"
     config = {
         "apiVersion": "v1",
@@ -266,4 +326,3 @@ def _kubeconfig(seam: Seam, directory: Path) -> Path:
         "current-context": "seam",
     }
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return path

@@ -24,9 +24,9 @@ class Observing(World):
     async def claim_exists(self, namespace: str, name: str) -> bool:
         return True
 
-    async def apply(self, manifest: Raw) -> Raw:
+    async def apply(self, manifest: Raw, *, only_new: bool = False) -> Raw:
         assert breaches(manifest, NAMESPACE) == [], manifest
-        return await super().apply(manifest)
+        return await super().apply(manifest, only_new=only_new)
 
 
 async def answer(*made: Raw, name: str) -> World:

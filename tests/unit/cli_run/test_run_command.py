@@ -80,6 +80,19 @@ def test_a_directory_and_a_number_of_stages_are_enough(model: Path) -> None:
     assert made.port > 0
 
 
+@pytest.mark.parametrize(
+    ("cores", "threads", "in_flight"), [(8, None, 3), (2, None, 2), (4, 2, 2), (1, 1, 1)]
+)
+def test_micro_batches_are_as_many_as_the_cores_can_compute_at_once(
+    monkeypatch: pytest.MonkeyPatch, cores: int, threads: int | None, in_flight: int
+) -> None:
+    monkeypatch.setattr(machine, "num_cores", lambda: cores)
+    layers = "layers=30,heads=8,headSize=64,mlpHiddenSize=8192"
+    wishes = {"stages": 3, "concurrency": 6}
+    made = local_inputs(LocalOptions(None, synthetic=layers, threads=threads, port=0, wishes=wishes))
+    assert made.plan.predicted.micro_batches_in_flight == in_flight
+
+
 def test_one_stage_is_the_default(model: Path) -> None:
     assert len(inputs(model).plan.stages) == 1
 

@@ -114,7 +114,12 @@ def status(code: int, reason: str, message: str = "a fault", **headers: str) -> 
 async def serving(server: Server, directory: Path) -> AsyncIterator[str]:
     """The server on a free port; yields the path of a kubeconfig for it."""
     app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", server.handle)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        """Tests may put another one in its place meanwhile."""
+        return await server.handle(request)
+
+    app.router.add_route("*", "/{tail:.*}", handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

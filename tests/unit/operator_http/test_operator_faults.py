@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 from tests.unit.chart.conftest import Template
@@ -13,6 +14,7 @@ from tests.unit.chart.test_chart_rbac import granted, of_operator
 from tests.unit.operator_http.server import Fault, Server, serving, status
 from tests.unit.operator_world.world import World, deployment, node
 
+from layerwise_operator import cluster as calls
 from layerwise_operator import handlers, work
 from layerwise_operator.cache import Cache
 from layerwise_operator.cluster import Cluster
@@ -183,6 +185,27 @@ async def test_retry_after_is_obeyed(server: Server, tmp_path: Path) -> None:
         await cluster.close()
     assert caught.value.retry_after_seconds == 7
     assert not caught.value.is_final
+
+
+async def test_a_read_that_gets_no_answer_is_given_up_and_made_anew(
+    operator: Operator, server: Server, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "READ_TIMEOUT", aiohttp.ClientTimeout(total=0.2))
+    real, asked = server.handle, list[str]()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if "persistentvolumeclaims" in request.path:
+            asked.append(request.path)
+            if len(asked) == 1:
+                await asyncio.sleep(1)
+        return await real(request)
+
+    server.handle = handle  # type: ignore[method-assign]  # slow for once
+    world.put(deployment())
+    await until_running(world, seconds=5)
+    assert len(asked) >= 2
+    labels = {"verb": "get", "resource": "persistentvolumeclaims", "code": "none"}
+    assert operator.metrics.registry.get_sample_value("layerwise_operator_api_calls_total", labels) == 1
 
 
 async def test_a_refused_connection_is_a_fault_and_no_crash(server: Server, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Mode Benchmark: run once, write the result, then give everything back; and never twice for nothing."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -334,7 +335,9 @@ async def live(operator: Watched, runs: list[str]) -> None:
     await operator.settle()
 
 
-async def test_a_death_between_any_two_writes_neither_loses_the_result_nor_runs_it_twice() -> None:
+async def test_a_death_between_any_two_writes_neither_loses_the_result_nor_runs_it_twice(
+    record_property: Callable[[str, object], None],
+) -> None:
     operator = await start(SPEC)
     await live(operator, [])
     wanted = operator.world.status()
@@ -355,3 +358,4 @@ async def test_a_death_between_any_two_writes_neither_loses_the_result_nor_runs_
     else:
         raise AssertionError("the step never ended")
     assert writes >= 8
+    record_property("deaths", writes)

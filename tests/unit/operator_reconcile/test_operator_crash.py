@@ -66,16 +66,21 @@ async def start(before: dict[str, Any] | None, nodes: Nodes = ONE_KIND) -> tuple
 
 
 @pytest.mark.parametrize("name", STEPS)
-async def test_a_death_between_any_two_writes_changes_nothing_in_the_end(name: str) -> None:
-    await die_everywhere(*STEPS[name], ONE_KIND)
+async def test_a_death_between_any_two_writes_changes_nothing_in_the_end(
+    name: str, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("deaths", await die_everywhere(*STEPS[name], ONE_KIND))
 
 
 @pytest.mark.parametrize("name", MIXED_STEPS)
-async def test_nor_does_one_between_the_halves_of_a_mixed_pipeline(name: str) -> None:
-    await die_everywhere(*MIXED_STEPS[name], TWO_KINDS)
+async def test_nor_does_one_between_the_halves_of_a_mixed_pipeline(
+    name: str, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("deaths", await die_everywhere(*MIXED_STEPS[name], TWO_KINDS))
 
 
-async def die_everywhere(before: dict[str, Any] | None, after: dict[str, Any], nodes: Nodes) -> None:
+async def die_everywhere(before: dict[str, Any] | None, after: dict[str, Any], nodes: Nodes) -> int:
+    """Die behind every write of a step, once each; how often that was."""
     world, operator = await start(before, nodes)
     world.put(deployment(**after))
     await bring_up(operator)
@@ -96,6 +101,7 @@ async def die_everywhere(before: dict[str, Any] | None, after: dict[str, Any], n
     else:
         raise AssertionError("the step never ended")
     assert deaths >= 2
+    return deaths
 
 
 async def test_a_death_around_a_group_restart_neither_loses_nor_doubles_it() -> None:

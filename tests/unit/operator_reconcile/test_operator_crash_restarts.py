@@ -129,7 +129,9 @@ async def finish(operator: Watched, step: Step) -> None:
 
 
 @pytest.mark.parametrize("name", STEPS)
-async def test_a_death_between_any_two_writes_neither_loses_nor_doubles_a_restart(name: str) -> None:
+async def test_a_death_between_any_two_writes_neither_loses_nor_doubles_a_restart(
+    name: str, record_property: Callable[[str, object], None]
+) -> None:
     step = STEPS[name]
     world, operator = await start(step)
     await finish(operator, step)
@@ -147,3 +149,4 @@ async def test_a_death_between_any_two_writes_neither_loses_nor_doubles_a_restar
     else:
         raise AssertionError("the step never ended")
     assert deaths >= step.least_deaths
+    record_property("deaths", deaths)

@@ -235,6 +235,24 @@ def test_the_busiest_link_bounds_the_pipeline() -> None:
     assert period >= 1000 * bytes_a_hop / 1e6 * 0.999
 
 
+def test_stages_that_share_processors_get_as_few_micro_batches_as_keep_those_busy() -> None:
+    request = PlanRequest(stages=3, concurrency=12)
+    apart, shared, alone = (
+        plan(SMOLLM2, replace(request, stages_at_once=at_once), [group(3)]).predicted
+        for at_once in (None, 2, 1)
+    )
+    assert (apart.micro_batches_in_flight, shared.micro_batches_in_flight) == (3, 2)
+    assert (alone.micro_batches_in_flight, alone.micro_batch_size) == (1, 12)
+    assert alone.tokens_per_second < shared.tokens_per_second < apart.tokens_per_second
+
+
+def test_shared_processors_bound_more_micro_batches_as_well() -> None:
+    request = PlanRequest(stages=3, concurrency=12, micro_batch_size=4, stages_at_once=2)
+    made = plan(SMOLLM2, request, [group(3)])
+    seconds = sum(stage.predicted_milliseconds for stage in made.stages) / 1000
+    assert made.predicted.tokens_per_second <= 4 / (seconds / 2) * 1.001
+
+
 def test_pipelines_share_the_accelerators() -> None:
     alone = plan(LLAMA_70B, PlanRequest(concurrency=512, max_lane_tokens=256), [group(8)])
     shared = plan(LLAMA_70B, PlanRequest(concurrency=1024, replicas=2, max_lane_tokens=256), [group(8)])

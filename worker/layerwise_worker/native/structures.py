@@ -1,4 +1,4 @@
-"""The C structures and signatures of `decoder.c`, as ctypes knows them."""
+"""The C structures and signatures of `layers.h` and `decoder.c`, as ctypes knows them."""
 
 import ctypes
 from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_void_p

@@ -20,16 +20,6 @@ from tests.unit.operator_world.world import H100, Watched, World, deployment, un
 from layerwise_operator.manifests import names
 
 
-@pytest.fixture
-def world() -> World:
-    return cluster(ha=2, ab=2)
-
-
-@pytest.fixture
-def operator(world: World) -> Watched:
-    return Watched(world)
-
-
 async def test_a_stage_lost_on_the_second_kind_takes_ready_away_and_counts_once(
     operator: Watched, world: World
 ) -> None:

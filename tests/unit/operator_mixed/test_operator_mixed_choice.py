@@ -19,16 +19,6 @@ from tests.unit.operator_world.world import H100, Watched, World, deployment, no
 from layerwise_operator.manifests import names
 
 
-@pytest.fixture
-def world() -> World:
-    return cluster(ha=2, ab=2)
-
-
-@pytest.fixture
-def operator(world: World) -> Watched:
-    return Watched(world)
-
-
 async def test_a_pipeline_that_no_single_kind_can_take_spans_two(operator: Watched, world: World) -> None:
     await operator.run(**FOUR)
     assert sorted(planned(world)) == [A100, A100, H100, H100]

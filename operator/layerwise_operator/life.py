@@ -5,7 +5,6 @@ A restart by the kubelet would do the same, but with its back-off, and as a cras
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 from collections.abc import AsyncIterator
@@ -19,8 +18,6 @@ from layerwise_operator.watches import ALL_RESOURCES, run_kopf
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
-# New objects between two looks of the garbage collector at the youngest; Python's own figure is 700.
-COLLECTED_AFTER = 5_000
 
 
 async def live(operator: Operator, stop: asyncio.Event) -> None:
@@ -80,7 +77,6 @@ async def _prepared(operator: Operator, stop: asyncio.Event) -> bool:
         try:
             if all([await operator.cluster.serves(kind) for kind in (DEPLOYMENT, PROFILE)]):
                 await operator.resync()
-                _spare_the_collector()
                 logger.info("serving %s", ", ".join(operator.settings.namespaces) or "all namespaces")
                 return True
             why = f"the API does not serve {DEPLOYMENT.plural} and {PROFILE.plural}: install the CRDs"
@@ -91,16 +87,6 @@ async def _prepared(operator: Operator, stop: asyncio.Event) -> bool:
             said = why
         await _rest(stop, RETRY_SECONDS)
     return False
-
-
-def _spare_the_collector() -> None:
-    """Have the garbage collector look less often, and not again and again at what is there to stay.
-
-    Objects go when nothing refers to them any more; only the few that refer to each other wait for it.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECTED_AFTER, 20, 20)
 
 
 async def _rest(stop: asyncio.Event, seconds: float) -> None:

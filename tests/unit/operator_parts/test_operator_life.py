@@ -1,6 +1,7 @@
 """Watches that end as a whole are begun anew with the loops, in the same process."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,9 +28,9 @@ class Served:
     async def serves(self, _: object) -> bool:
         return True
 
-    async def list_all(self, *_: object, **__: object) -> tuple[list[Any], int]:
+    async def pages(self, *_: object, **__: object) -> AsyncIterator[tuple[list[Any], int]]:
         self.lists += 1
-        return [], 1
+        yield [], 1
 
 
 @pytest.fixture

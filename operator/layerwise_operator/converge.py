@@ -24,6 +24,10 @@ from layerwise_operator.reconcile import Policy, reconcile
 
 logger = logging.getLogger(__name__)
 
+# What an API may answer that will not create an object under a version, as some did for Services
+# (kubernetes/kubernetes#106745): then a look comes first. Any other reason for it comes again with the write.
+REFUSED_CONDITIONS = frozenset({400, 404, 422, 500})
+
 REJECTION_RETRY_SECONDS = 30.0
 
 
@@ -136,17 +140,19 @@ class Converger:
         try:
             return await self.cluster.apply(manifest, only_new=True)
         except ApiFault as fault:
-            if fault.status != CONFLICT:
+            if fault.status != CONFLICT and fault.status not in REFUSED_CONDITIONS:
                 raise
             await self._require_ours(manifest, fault)
         return await self.cluster.apply(manifest)
 
-    async def _require_ours(self, manifest: Object, conflict: ApiFault) -> None:
+    async def _require_ours(self, manifest: Object, fault: ApiFault) -> None:
         """Never take over an object that someone else made under the name that we want."""
         kind, name = BY_NAME[manifest["kind"]], parsing.key_of(manifest)
         found = await self.cluster.get(kind, name)
+        if found is None and fault.status == CONFLICT:
+            raise fault
         if found is None:
-            raise conflict
+            return
         if parsing.controller_uid(found) != _owner_uid(manifest):
             message = (
                 f"{kind.kind} {name.name!r} exists and does not belong to this deployment: delete it, or "

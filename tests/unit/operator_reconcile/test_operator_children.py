@@ -1,7 +1,9 @@
 """The objects of a deployment: drift, deletion, and names that somebody else uses."""
 
-from tests.unit.operator_world.world import Watched, World, deployment
+import pytest
+from tests.unit.operator_world.world import Raw, Watched, World, deployment
 
+from layerwise_operator.faults import ApiFault
 from layerwise_operator.kinds import SERVICE
 from layerwise_operator.observed import Key
 
@@ -97,3 +99,28 @@ async def test_a_lost_pipeline_is_counted_by_the_very_pass_that_makes_it_anew(
     assert world.all("StatefulSet")
     row = world.status()["pipelines"][0]
     assert (row["created"], row["restarts"]) == (True, 1)
+
+
+@pytest.mark.parametrize("status", [400, 422, 500])
+@pytest.mark.parametrize("is_taken", [False, True])
+async def test_where_the_api_creates_nothing_under_a_version_a_look_comes_first(
+    operator: Watched, world: World, monkeypatch: pytest.MonkeyPatch, status: int, is_taken: bool
+) -> None:
+    apply = world.apply
+
+    async def picky(manifest: Raw, *, only_new: bool = False) -> Raw:
+        if only_new:
+            raise ApiFault(status, "Refused", "resourceVersion should not be set on new objects", "patch")
+        return await apply(manifest)
+
+    monkeypatch.setattr(world, "apply", picky)
+    theirs = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "demo", "namespace": "default"}}
+    if is_taken:
+        world.put(theirs)
+        world.put(deployment())
+        await operator.settle()
+        assert world.condition("Ready")["reason"] == "NameTaken"
+        assert "spec" not in world.objects["Service", "default", "demo"]
+    else:
+        await operator.run()
+        assert world.condition("Ready")["status"] == "True"

@@ -102,9 +102,10 @@ def used(made: list[tuple[str, str, str]]) -> set[Right]:
         rights |= {(kind.group, kind.plural, verb) for verb in ("list", "watch")}
     patched = {resource for verb, resource, _ in made if verb == "patch"}
     for kind in CHILDREN:
-        # A server-side apply creates what is not there, which takes both rights.
-        if kind.plural in patched:
-            rights |= {(kind.group, kind.plural, verb) for verb in ("create", "patch")}
+        # A server-side apply creates what is not there, which takes both rights. Where the name is taken, a
+        # look says by whom: shown for a Service, and alike for all.
+        if kind.plural in patched and ("get", "services", "200") in made:
+            rights |= {(kind.group, kind.plural, verb) for verb in ("create", "patch", "get")}
     if "layerwisedeployments" in patched:
         rights.add(("layerwise.dev", "layerwisedeployments/status", "patch"))
     return rights

@@ -16,7 +16,7 @@ from pydantic_core import from_json, to_json
 from layerwise.resources.status import DeploymentStatus
 from layerwise.telemetry import RankReport
 from layerwise_operator.decision import Deletion, EventNote
-from layerwise_operator.faults import NOT_FOUND, ApiFault, Unreachable
+from layerwise_operator.faults import ERRORS_FROM, NOT_FOUND, ApiFault, Unreachable, retry_after
 from layerwise_operator.inspection import utc
 from layerwise_operator.kinds import BY_NAME, CLAIM, DEPLOYMENT, EVENT, Kind
 from layerwise_operator.manifests import names
@@ -29,7 +29,6 @@ READ_TIMEOUT = aiohttp.ClientTimeout(total=10)
 STATS_TIMEOUT = aiohttp.ClientTimeout(total=2)
 MAX_STATS_BYTES = 256 * 1024
 PAGE_SIZE = 500
-ERRORS_FROM = 400
 # A version that no object has: a write under this condition succeeds only where there is no object yet.
 NO_VERSION = "1"
 
@@ -272,6 +271,4 @@ def _fault(status: int, data: bytes, headers: Mapping[str, str], what: str) -> A
         reason, message = str(said.get("reason", "")), str(said.get("message", ""))
     except (ValueError, AttributeError):
         reason, message = "", data[:200].decode(errors="replace")
-    retry_after = headers.get("Retry-After", "")
-    seconds = float(retry_after) if retry_after.isdecimal() else None
-    return ApiFault(status, reason or f"HTTP{status}", message, what, seconds)
+    return ApiFault(status, reason or f"HTTP{status}", message, what, retry_after(headers))

@@ -6,11 +6,20 @@ ClusterFault
 └── ApiFault      an answer with an error status
 """
 
+from collections.abc import Mapping
+
+ERRORS_FROM = 400
 # Answers that trying again as it is cannot change: what was asked for is wrong, or forbidden.
 _FINAL = (400, 403, 405, 406, 413, 415, 422)
 CONFLICT = 409
 GONE = 410
 NOT_FOUND = 404
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks for. The header's other form is a date, which needs clocks that agree."""
+    text = headers.get("Retry-After", "")
+    return float(text) if text.isdecimal() else None
 
 
 class ClusterFault(Exception):  # noqa: N818 - a fault of the cluster, not an error of ours

@@ -203,14 +203,13 @@ class Operator:
 
 def _has_freed(raw: Object, *, gone: bool) -> bool:
     """Whether a pod that held accelerators has ended or is gone."""
-    ended = gone or (raw.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-    return ended and bool(parsing.accelerators_asked(raw))
+    return (gone or parsing.has_ended(raw)) and bool(parsing.accelerators_asked(raw))
 
 
 def _has_told_all(raw: Object) -> bool:
     """Whether a pod that is gone read a model and ended: that it ended has asked for a pass already."""
     is_reader = raw["metadata"].get("labels", {}).get(names.APP_COMPONENT) == names.INSPECT
-    return is_reader and (raw.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    return is_reader and parsing.has_ended(raw)
 
 
 def _is_asked(pod: Pod) -> bool:

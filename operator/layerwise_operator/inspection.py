@@ -19,15 +19,15 @@ from layerwise.models.blocks import blocks_of, total_weights
 from layerwise_operator import foreign
 from layerwise_operator.decision import Deletion, Step, Verdict
 from layerwise_operator.kinds import POD
+from layerwise_operator.lines import on_one_line
 from layerwise_operator.manifests import config_maps, inspect, names
 from layerwise_operator.manifests.pipeline import sealed
-from layerwise_operator.observed import Deployment, Object, Observed, Pod
+from layerwise_operator.observed import ENDED, Deployment, Object, Observed, Pod
 
 RETRY_SECONDS = 60.0
 CLAIM_RETRY_SECONDS = 10.0
 MAX_MESSAGE_LENGTH = 1024
 EXIT_WRONG_MODEL = 64
-_ENDED = ("Succeeded", "Failed")
 _LARGEST_SIZE = 1 << 63
 _LONGEST_WORD = 64
 _WAITING_IS_NORMAL = ("", "ContainerCreating", "PodInitializing")
@@ -79,7 +79,7 @@ def wants_claim(observed: Observed) -> bool:
     if observed.deployment.spec.model.volume is None or _stored_facts(observed) is not None:
         return False
     name = names.inspect_pod(observed.deployment.name, source_hash(observed.deployment))
-    return not any(pod.name == name and (pod.node or pod.phase in _ENDED) for pod in observed.pods)
+    return not any(pod.name == name and (pod.node or pod.phase in ENDED) for pod in observed.pods)
 
 
 def inspection(observed: Observed, *, image: str, now: datetime) -> Inspection:
@@ -96,7 +96,7 @@ def inspection(observed: Observed, *, image: str, now: datetime) -> Inspection:
     pod = next(
         (p for p in observed.pods if p.name == names.inspect_pod(observed.deployment.name, source)), None
     )
-    if pod and pod.phase in _ENDED and not pod.deleting:
+    if pod and pod.phase in ENDED and not pod.deleting:
         return _finished(observed, pod, source, now)
     start = _started(observed, source, image, pod)
     attempt = _attempt(failed) if failed else None
@@ -237,9 +237,7 @@ def parse_rejection(message: str) -> Verdict | None:
 
 def one_line(text: str) -> str:
     """Text from elsewhere as one bounded line of what UTF-8 can hold and a terminal can show."""
-    if not text.isprintable():
-        text = "".join(letter if letter.isprintable() else " " for letter in text)
-    return " ".join(text.split())[:MAX_MESSAGE_LENGTH]
+    return on_one_line(text)[:MAX_MESSAGE_LENGTH]
 
 
 def utc(moment: datetime) -> str:

@@ -12,6 +12,7 @@ from itertools import zip_longest
 from layerwise.resources.status import PipelineStatus
 from layerwise.telemetry import RankReport
 from layerwise_operator import foreign
+from layerwise_operator.backoff import doubled
 from layerwise_operator.decision import Verdict
 from layerwise_operator.inspection import one_line, utc
 from layerwise_operator.manifests import names
@@ -89,7 +90,7 @@ def hold(deployment: Deployment, pipeline: Pipeline, *, now: datetime) -> Hold |
         return Hold(row.replica, None)
     if restarts <= 1:
         return None
-    backoff = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(restarts - 2, 10))
+    backoff = doubled(FIRST_BACKOFF_SECONDS, restarts - 2, LONGEST_BACKOFF_SECONDS)
     left = backoff - _seconds_since(since, now)
     return Hold(row.replica, now + timedelta(seconds=left)) if left > 0 else None
 

@@ -5,6 +5,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from layerwise_operator.lines import on_one_line
+
 
 class OneLine(logging.Formatter):
     """`time level logger key message`; an exception becomes its type and text, on the same line."""
@@ -31,22 +33,15 @@ def fields_of(record: logging.LogRecord) -> dict[str, str]:
         "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
         "level": record.levelname,
         "logger": record.name,
-        "message": _shown(record.getMessage()),
+        "message": on_one_line(record.getMessage()),
     }
     key = getattr(record, "key", None)
     if key is not None:
         fields["key"] = str(key)
     if record.exc_info and record.exc_info[1] is not None:
         error = record.exc_info[1]
-        fields["error"] = f"{type(error).__name__}: {_shown(str(error))}{_where(error)}"
+        fields["error"] = f"{type(error).__name__}: {on_one_line(str(error))}{_where(error)}"
     return fields
-
-
-def _shown(text: str) -> str:
-    """One line without what a terminal would obey: much of it was written by others."""
-    if not text.isprintable():
-        text = "".join(letter if letter.isprintable() else " " for letter in text)
-    return " ".join(text.split())
 
 
 def configure(level: str, form: str) -> None:

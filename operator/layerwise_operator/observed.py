@@ -10,6 +10,9 @@ from layerwise.telemetry import RankReport
 
 Object = Mapping[str, Any]
 
+# Phases of a pod whose containers will not run again.
+ENDED = ("Succeeded", "Failed")
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:

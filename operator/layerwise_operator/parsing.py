@@ -12,7 +12,7 @@ from layerwise.resources.status import DeploymentStatus
 from layerwise_operator import foreign, nodes
 from layerwise_operator.manifests import names
 from layerwise_operator.manifests.pipeline import RESOURCES
-from layerwise_operator.observed import Deployment, Key, Node, Object, Pod, Taint, Termination
+from layerwise_operator.observed import ENDED, Deployment, Key, Node, Object, Pod, Taint, Termination
 
 
 def key_of(raw: Object) -> Key:
@@ -95,8 +95,12 @@ def version_of(raw: Object) -> int:
 
 def accelerators_of(raw: Object) -> Mapping[str, int]:
     """Accelerators that a pod holds or will hold, by resource; none once it has ended."""
-    ended = (raw.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-    return {} if ended else accelerators_asked(raw)
+    return {} if has_ended(raw) else accelerators_asked(raw)
+
+
+def has_ended(raw: Object) -> bool:
+    """Whether a pod's containers have ended and will not run again."""
+    return (raw.get("status") or {}).get("phase") in ENDED
 
 
 def accelerators_asked(raw: Object) -> Mapping[str, int]:

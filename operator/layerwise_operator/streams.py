@@ -17,6 +17,7 @@ import kopf
 from aiohttp.client_middlewares import ClientHandlerType
 
 from layerwise_operator import watch_faults
+from layerwise_operator.backoff import doubled
 from layerwise_operator.manifests import names
 from layerwise_operator.watch_faults import Fault
 
@@ -44,7 +45,7 @@ class Pacing:
 
     def pause(self, num_in_a_row: int) -> float:
         """Before the next attempt, after so many in a row that ended early."""
-        return min(self.longest, self.first * 2.0 ** min(num_in_a_row - 1, 16)) if num_in_a_row > 0 else 0.0
+        return doubled(self.first, num_in_a_row - 1, self.longest) if num_in_a_row > 0 else 0.0
 
 
 @dataclass(slots=True)

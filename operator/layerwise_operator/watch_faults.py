@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
-ERRORS_FROM = 400
-GONE = 410
+from layerwise_operator.faults import ERRORS_FROM, GONE, retry_after
+
 TOO_MANY_REQUESTS = 429
 SERVER_ERRORS_FROM = 500
 NUM_BYTES_SHOWN = 80
@@ -62,9 +62,7 @@ def in_status(code: int, words: str, headers: Mapping[str, str]) -> Fault | None
     """What is wrong with an answer by its status; None where it may hold what was asked for."""
     if code < ERRORS_FROM:
         return None
-    # The other form of the header is a date, which needs two clocks that agree.
-    after = headers.get("Retry-After", "")
-    details = {"retryAfterSeconds": int(after)} if after.isdecimal() else {}
+    details = {"retryAfterSeconds": retry_after(headers)}
     return _said({"code": code, "reason": "as an answer", "message": words, "details": details})
 
 
@@ -88,7 +86,7 @@ def _said(status: dict[str, Any]) -> Fault:
 def _retry_after(status: dict[str, Any]) -> float:
     details = status.get("details")
     seconds = details.get("retryAfterSeconds") if isinstance(details, dict) else None
-    return float(seconds) if isinstance(seconds, int) else 0.0
+    return float(seconds) if isinstance(seconds, int | float) else 0.0
 
 
 def shown(data: bytes) -> str:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from layerwise_operator.backoff import doubled
 from layerwise_operator.observed import Key
 
 FIRST_BACKOFF_SECONDS = 0.5
@@ -51,7 +52,7 @@ class Queue:
     def failed(self, key: Key, retry_after_seconds: float | None = None) -> float:
         """A pass failed: try again after a growing delay, or after what the server asked for; returns it."""
         count = self.failures[key] = self.failures.get(key, 0) + 1
-        backoff = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(count - 1, 10))
+        backoff = doubled(FIRST_BACKOFF_SECONDS, count - 1, LONGEST_BACKOFF_SECONDS)
         delay = max(backoff, retry_after_seconds or 0.0)
         # Events during the back-off are no reason to hurry: the next pass sees all of them.
         self.again.discard(key)

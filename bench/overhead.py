@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from layerwise_worker.attention import LayoutMaker
+from layerwise_worker.cores import ComputeCores, Crowd, share_of
 from layerwise_worker.engine import Engine, Inbox, Lost, Pipeline, Result
 from layerwise_worker.group import Group, Meeting, Rendezvous
 from layerwise_worker.links import ActivationShape
@@ -45,6 +46,7 @@ from layerwise_worker.stage_clock import StageClock
 VOCABULARY, TARGET_MICROSECONDS = 32, 150
 HOST, HOP_TAG = "127.0.0.1", 3
 CPU = torch.device("cpu")
+CORES = sorted(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +151,17 @@ def scheduler(setting: Setting, in_flight: int) -> Scheduler:
 
 
 def meet(rendezvous: Rendezvous, setting: Setting, rank: int, trial: Trial) -> Group:
-    """Connect the ranks of a trial."""
+    """Connect the ranks of a trial, wherever the one before has bound this one."""
+    os.sched_setaffinity(0, CORES)
     return rendezvous.meet(Meeting(rank, trial.num_ranks, HOST, HOST, setting.port, trial.name, CPU))
+
+
+def own_cores(rank: int, trial: Trial) -> ComputeCores:
+    """As `layerwise run --local` binds the ranks of a pipeline that has this machine to itself."""
+    crowd = Crowd(trial.num_ranks, trial.in_flight, threads=1)
+    cores = ComputeCores(share_of(rank, crowd, CORES))
+    cores.let_listeners_yield()
+    return cores
 
 
 def hop_times(group: Group, setting: Setting) -> Times:
@@ -184,6 +195,7 @@ def ring_times(rendezvous: Rendezvous, setting: Setting, trial: Trial) -> Times:
         pipeline = SoloPipeline(stage, clock, on_result)
     else:
         group = meet(rendezvous, setting, 0, trial)
+        cores = own_cores(0, trial)
         pipeline = RingPipeline(
             stage,
             group,
@@ -191,6 +203,7 @@ def ring_times(rendezvous: Rendezvous, setting: Setting, trial: Trial) -> Times:
             clock,
             on_result=on_result,
             on_lost=lambda why: inbox.put(Lost(why)),
+            cores=cores,
         )
     engine = Engine(scheduler(setting, trial.in_flight), inbox, lambda _: times.append(time.perf_counter()))
     ended = engine.run(pipeline, until_done=True)
@@ -211,7 +224,7 @@ def follower(setting: Setting, rank: int) -> None:
         if trial.is_hop:
             hop_times(group, setting)
         else:
-            follow(EmptyStage(setting), group, setting.shape(), StageClock())
+            follow(EmptyStage(setting), group, setting.shape(), StageClock(), own_cores(rank, trial))
         group.close()
 
 

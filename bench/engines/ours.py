@@ -36,6 +36,7 @@ import torch  # noqa: E402 - see above
 
 from layerwise.models.huggingface import read_architecture  # noqa: E402
 from layerwise.resources.deployment import Dtype  # noqa: E402
+from layerwise_worker.cores import ComputeCores, Crowd, share_of  # noqa: E402
 from layerwise_worker.engine import Engine, Inbox, Lost, Pipeline, Result, TokenArray  # noqa: E402
 from layerwise_worker.group import Group, Meeting, Rendezvous  # noqa: E402
 from layerwise_worker.linear import compute_dtype  # noqa: E402
@@ -50,6 +51,7 @@ from layerwise_worker.tensors import Slice  # noqa: E402
 from layerwise_worker.weights import TORCH_DTYPES  # noqa: E402
 
 CPU = torch.device("cpu")
+CORES = sorted(os.sched_getaffinity(0))
 PREFILL_TOKENS = 256
 
 
@@ -86,7 +88,7 @@ def cut(layers: int, head: int, rank: int) -> Slice:
 
 def limits() -> Limits:
     """As a plan for these stages on this machine has them: as many micro-batches as can compute at once."""
-    in_flight = max(1, min(given.stages, len(os.sched_getaffinity(0)) // given.threads))
+    in_flight = max(1, min(given.stages, len(CORES) // given.threads))
     return Limits(
         num_lanes=given.lanes,
         lane_tokens=given.lane_tokens,
@@ -104,10 +106,12 @@ class Ours:
         self._pipeline = self._connect()
 
     def _connect(self) -> Pipeline:
+        cores = own_cores()
         stage, clock = stage_of(0), StageClock()
         if given.stages == 1:
             return SoloPipeline(stage, clock, self._take)
         group = meet(Rendezvous(0, HOST, given.port))
+        cores.let_listeners_yield()
         return RingPipeline(
             stage,
             group,
@@ -115,6 +119,7 @@ class Ours:
             clock,
             on_result=self._take,
             on_lost=lambda why: self._inbox.put(Lost(why)),
+            cores=cores,
         )
 
     def _take(self, batch_id: int, tokens: TokenArray) -> None:
@@ -152,6 +157,12 @@ def shape() -> ActivationShape:
     return ActivationShape(bounds.micro_batch_size, bounds.max_tokens, hidden, dtype, CPU)
 
 
+def own_cores() -> ComputeCores:
+    """As `layerwise run --local` binds the ranks of a pipeline that has this machine to itself."""
+    crowd = Crowd(given.stages, limits().micro_batches_in_flight, given.threads)
+    return ComputeCores(share_of(given.rank, crowd, CORES))
+
+
 def meet(rendezvous: Rendezvous) -> Group:
     """Connect all ranks."""
     return rendezvous.meet(Meeting(given.rank, given.stages, HOST, HOST, given.port, "bench", CPU))
@@ -161,7 +172,11 @@ def main() -> None:
     """Rank 0 starts the others and serves."""
     torch.set_num_threads(given.threads)
     if given.rank:
-        follow(stage_of(given.rank), meet(Rendezvous(given.rank, HOST, given.port)), shape(), StageClock())
+        cores = own_cores()
+        stage = stage_of(given.rank)
+        group = meet(Rendezvous(given.rank, HOST, given.port))
+        cores.let_listeners_yield()
+        follow(stage, group, shape(), StageClock(), cores)
         return
     others = [
         subprocess.Popen(

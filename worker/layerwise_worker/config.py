@@ -4,6 +4,7 @@ import ipaddress
 import json
 import os
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from layerwise.planning.tensor_parallel import require_valid
 from layerwise.resources.deployment import Dtype
 from layerwise.resources.worker import Device
 from layerwise_worker.benchmark import BenchmarkSettings
+from layerwise_worker.cores import Crowd
 from layerwise_worker.place import Place
 from layerwise_worker.sources import ModelSource, Seed
 
@@ -31,7 +33,8 @@ _MAX_REQUESTS = 1 << 22
 class ServeConfig:
     """What one rank of one pipeline needs to know; addresses are literal IP addresses or DNS names.
 
-    `local_rank` counts the ranks of a pod: on CUDA it is the number of the rank's device.
+    `local_rank` counts the ranks of a pod: on CUDA it is the number of the rank's device. `cores` are those
+    that all ranks of the pipeline share with nobody else, where they run on one machine and it is known.
     """
 
     plan: Plan
@@ -52,6 +55,12 @@ class ServeConfig:
     threads: int
     benchmark: BenchmarkSettings | None = None
     local_rank: int = 0
+    cores: tuple[int, ...] = ()
+
+    @property
+    def crowd(self) -> Crowd:
+        """What computes at once, if all ranks run on one machine."""
+        return crowd_of(self.plan, self.threads)
 
     @property
     def stage(self) -> StagePlan:
@@ -124,7 +133,13 @@ def read_serve_config(environment: Mapping[str, str]) -> ServeConfig:
         threads=read.number("LAYERWISE_THREADS", range(1, 1025), default=max(1, cores // plan.ranks_per_pod)),
         local_rank=local_rank,
         benchmark=_read_benchmark(read, plan),
+        cores=read.cores("LAYERWISE_CORES", os.sched_getaffinity(0)),
     )
+
+
+def crowd_of(plan: Plan, threads: int) -> Crowd:
+    """What computes at once, if all ranks of a plan run on one machine."""
+    return Crowd(plan.num_ranks, _micro_batches_in_flight(plan), threads, plan.tensor_parallel_size)
 
 
 def _micro_batch_size(plan: Plan) -> int:
@@ -257,6 +272,18 @@ class _Reader:
         if not is_number or int(value) not in allowed:
             raise InvalidInput(f"{name} is {value!r}, and must be from {allowed.start} to {allowed.stop - 1}")
         return int(value)
+
+    def cores(self, name: str, usable: AbstractSet[int]) -> tuple[int, ...]:
+        """Numbers of cores, with commas between them; none by default."""
+        value = self._environment.get(name, "")
+        numbers = value.split(",") if value else []
+        known = {str(core) for core in usable}
+        if len(set(numbers)) != len(numbers) or not known.issuperset(numbers):
+            raise InvalidInput(
+                f"{name} is {value!r}, and must be cores that this process may run on, each once and "
+                f"with commas between them: {','.join(str(core) for core in sorted(usable))}"
+            )
+        return tuple(int(number) for number in numbers)
 
     def model(self, plan: Plan) -> ModelSource:
         """A directory for a model that has files, a seed for one that has none."""

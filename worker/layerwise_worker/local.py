@@ -17,6 +17,8 @@ from typing import Self
 
 from layerwise.planning.plan import Plan
 from layerwise_worker.__main__ import main as worker
+from layerwise_worker.config import crowd_of
+from layerwise_worker.core_claims import CoreClaim
 from layerwise_worker.process import die_with_parent
 from layerwise_worker.sources import ModelSource, Seed
 
@@ -62,6 +64,7 @@ class LocalPipeline:
         self.control_port, self.rendezvous_port, self.http_port = _free_ports(self.addresses)
         if settings.front is not None:
             self.http_port = settings.front[1]
+        self._claim = _claim_cores(settings)
         self._plan_file = settings.work_directory / "plan.json"
         self._plan_file.write_text(settings.plan.dumps())
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -111,6 +114,7 @@ class LocalPipeline:
             "LAYERWISE_MAX_OUTPUT_TOKENS": str(settings.max_output_tokens),
             "LAYERWISE_GRACE_SECONDS": str(settings.grace_seconds),
             "LAYERWISE_THREADS": str(settings.threads),
+            "LAYERWISE_CORES": ",".join(str(core) for core in self._claim.cores),
             "LAYERWISE_TERMINATION_LOG": str(self.termination_file(rank)),
             **({"CUDA_VISIBLE_DEVICES": devices[rank]} if devices else {}),
             **settings.environment,
@@ -140,6 +144,14 @@ class LocalPipeline:
             process.kill()
         for process in self.processes.values():
             process.wait()
+        self._claim.release()
+
+
+def _claim_cores(settings: LocalSettings) -> CoreClaim:
+    """Cores for all that compute at once; none for a single rank, on GPUs, or where others have them."""
+    crowd = crowd_of(settings.plan, settings.threads)
+    is_alone = crowd.num_ranks == 1 or settings.device != "CPU"
+    return CoreClaim(0 if is_alone else crowd.num_cores, os.sched_getaffinity(0))
 
 
 def _model_variables(model: ModelSource) -> dict[str, str]:

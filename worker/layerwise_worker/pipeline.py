@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from layerwise_worker.cores import ComputeCores
 from layerwise_worker.engine import TokenArray
 from layerwise_worker.group import Group, PeerLost
 from layerwise_worker.links import (
@@ -93,8 +94,10 @@ class RingPipeline:
         *,
         on_result: ResultHandler,
         on_lost: Callable[[str], None],
+        cores: ComputeCores | None = None,
     ) -> None:
         self._stage, self._clock = stage, clock
+        self._cores = cores or ComputeCores()
         self._mates = TokenSinks(group, shape)
         self._sink = ActivationSink(group, shape, group.place.next)
         self._results = ResultSource(group, shape.max_rows)
@@ -104,12 +107,14 @@ class RingPipeline:
 
     def submit(self, scheduled: ScheduledBatch) -> None:
         """Compute stage 0 and start sending; raises PeerLost."""
+        self._cores.compute(scheduled.batch.id)
         self._clock.arrived(after_idle=scheduled.batch.after_idle)
         tokens = torch.from_numpy(scheduled.tokens)
         self._mates.send(scheduled.batch, tokens)
         hidden = self._stage.run(scheduled.batch, tokens)
         self._clock.computed()
         self._sink.send(scheduled.batch, hidden)
+        self._cores.expect_after(scheduled.batch.id)
 
     def close(self) -> bool:
         """Stop the ring and wait until its other end has closed."""
@@ -129,18 +134,25 @@ class RingPipeline:
             self._on_lost(str(error))
 
 
-def follow(stage: Compute, group: Group, shape: ActivationShape, clock: StageClock) -> None:
+def follow(
+    stage: Compute,
+    group: Group,
+    shape: ActivationShape,
+    clock: StageClock,
+    cores: ComputeCores | None = None,
+) -> None:
     """The whole life of a rank above 0: receive, compute, pass on, until the rank before stops.
 
     Raises PeerLost when a neighbour is gone and BadMessage when it talks nonsense.
     """
-    place = group.place
+    place, cores = group.place, cores or ComputeCores()
     source = ActivationSource(group, shape if place.stage else shape.of_tokens(), place.source)
     sink = None if place.is_last else ActivationSink(group, shape, place.next)
     results = ResultSink(group, shape.max_rows) if place.rank == place.sampler else None
     try:
         while (message := source()) is not None:
             batch, x = message
+            cores.compute(batch.id)
             clock.arrived(after_idle=batch.after_idle)
             hidden = stage.run(batch, x if place.stage else x.squeeze(1))
             if sink is not None:
@@ -153,6 +165,7 @@ def follow(stage: Compute, group: Group, shape: ActivationShape, clock: StageClo
             else:
                 _give_logits(stage, batch, hidden)
                 clock.computed()
+            cores.expect_after(batch.id)
     finally:
         if sink is not None:
             _stop_quietly(sink)

@@ -11,6 +11,7 @@ from layerwise.errors import InvalidInput
 from layerwise.planning.chunks import CHUNK_TOKENS
 from layerwise.resources.worker import Device
 from layerwise_worker.config import ServeConfig
+from layerwise_worker.cores import ComputeCores, share_of
 from layerwise_worker.engine import Engine, Inbox, Lost, Pipeline, Result, TokenArray
 from layerwise_worker.engine_messages import Connected, Event, Meet, Tokens
 from layerwise_worker.group import Group, Meeting, PeerLost, Rendezvous
@@ -66,6 +67,8 @@ class Rank:
     ) -> None:
         self._config, self._clock, self._inbox, self._send = config, clock, inbox, send
         self._device = choose_device(config.device, config.local_rank)
+        # Before anything starts threads, which then run where this one may.
+        self._cores = ComputeCores(share_of(config.rank, config.crowd, config.cores))
         torch.set_num_threads(config.threads)
         plan = config.plan
         self._dtype = compute_dtype(TORCH_DTYPES[config.dtype], self._device)
@@ -127,10 +130,12 @@ class Rank:
         self._epoch = meet.epoch
         if self._config.num_ranks == 1:
             return self._drive(SoloPipeline(self._stage, self._clock, self._take_result), "None", "")
+        self._cores.rest()
         try:
             group = self._meet(meet)
         except PeerLost as error:
             return End(str(error), clean=True)
+        self._cores.let_listeners_yield()
         if self._peers is not None:
             self._peers.connect(group)
         end = self._lead(group) if self._config.rank == 0 else self._follow(group)
@@ -167,12 +172,13 @@ class Rank:
             self._clock,
             on_result=self._take_result,
             on_lost=self._take_loss,
+            cores=self._cores,
         )
 
     def _follow(self, group: Group) -> End:
         self._send(Connected(self._epoch, group.transport, f"{group.num_ranks} ranks"))
         try:
-            follow(self._stage, group, self._shape, self._clock)
+            follow(self._stage, group, self._shape, self._clock, self._cores)
         except (PeerLost, BadMessage) as error:
             return End(str(error), clean=True)
         return End("the rank before stopped", clean=True)

@@ -44,6 +44,21 @@ def test_everything_comes_from_the_environment(environment: dict[str, str]) -> N
     assert config.stage.layers == range(2, 4)
 
 
+def test_cores_are_named_and_must_be_usable(environment: dict[str, str]) -> None:
+    usable = sorted(os.sched_getaffinity(0))
+    assert read_serve_config(environment).cores == ()
+    named = {**environment, "LAYERWISE_CORES": ",".join(map(str, usable))}
+    assert read_serve_config(named).cores == tuple(usable)
+
+
+@pytest.mark.parametrize("given", ["x", "99999", "0,0", "-1", "0;1", "0,", " ", "\u0661"])
+def test_cores_that_are_none_are_refused(environment: dict[str, str], given: str) -> None:
+    with pytest.raises(
+        InvalidInput, match=r"LAYERWISE_CORES is .* must be cores that this process may run on"
+    ):
+        read_serve_config({**environment, "LAYERWISE_CORES": given})
+
+
 def in_pods(environment: dict[str, str], **fields: int) -> dict[str, str]:
     """The same with other fields of the plan."""
     path = Path(environment["LAYERWISE_PLAN_FILE"])

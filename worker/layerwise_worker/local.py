@@ -19,6 +19,7 @@ from layerwise.planning.plan import Plan
 from layerwise_worker.__main__ import main as worker
 from layerwise_worker.config import crowd_of
 from layerwise_worker.core_claims import CoreClaim
+from layerwise_worker.cores import share_of
 from layerwise_worker.process import die_with_parent
 from layerwise_worker.sources import ModelSource, Seed
 
@@ -120,6 +121,11 @@ class LocalPipeline:
             **settings.environment,
         }
 
+    @property
+    def cores(self) -> tuple[int, ...]:
+        """Which cores its ranks are bound to; none where the kernel decides."""
+        return self._claim.cores
+
     def url(self, rank: int = 0) -> str:
         """Where a rank serves HTTP."""
         return f"http://{self.addresses[rank]}:{self.http_port}"
@@ -148,10 +154,10 @@ class LocalPipeline:
 
 
 def _claim_cores(settings: LocalSettings) -> CoreClaim:
-    """Cores for all that compute at once; none for a single rank, on GPUs, or where others have them."""
+    """Cores for all that compute at once; none where others have them or nothing would be bound."""
     crowd = crowd_of(settings.plan, settings.threads)
-    is_alone = crowd.num_ranks == 1 or settings.device != "CPU"
-    return CoreClaim(0 if is_alone else crowd.num_cores, os.sched_getaffinity(0))
+    is_bound = settings.device == "CPU" and share_of(0, crowd, range(crowd.num_cores)) is not None
+    return CoreClaim(crowd.num_cores if is_bound else 0, os.sched_getaffinity(0))
 
 
 def _model_variables(model: ModelSource) -> dict[str, str]:

@@ -105,6 +105,8 @@ def _condition_lines(report: Report) -> list[str]:
         for name in ("device", "dtype", "threadsPerRank", "stages")
         if name in target
     ]
+    if cores := target.get("boundToCores"):
+        where.append(f"bound to cores: {', '.join(str(core) for core in cores)}")
     lines = [f"{target['kind']} at {target['url']}" + (f" ({', '.join(where)})" if where else "")]
     lines += [
         f"stage {stage['index']}: {three_places(stage['computeMilliseconds'])} ms of computing and "

@@ -95,7 +95,7 @@ def bench_local(local: LocalOptions, workload: Workload, options: BenchOptions, 
         report = _report_of_all_stages(ranks, len(inputs.plan.stages))
         leave_at = time.monotonic() + _LEAVE_SECONDS
         ranks.stop(lambda: time.monotonic() > leave_at)
-    return make_report({**target, **_local_target(inputs, report)}, workload, measured, before)
+    return make_report({**target, **_local_target(inputs, ranks.cores, report)}, workload, measured, before)
 
 
 async def _bench(
@@ -158,7 +158,7 @@ def _pipeline(stats: str | None) -> dict[str, Any]:
     return facts
 
 
-def _local_target(inputs: LocalInputs, report: RankReport | None) -> dict[str, Any]:
+def _local_target(inputs: LocalInputs, cores: tuple[int, ...], report: RankReport | None) -> dict[str, Any]:
     plan = inputs.plan
     return {
         "kind": "local ranks",
@@ -166,6 +166,7 @@ def _local_target(inputs: LocalInputs, report: RankReport | None) -> dict[str, A
         "device": inputs.device.value,
         "dtype": plan.dtype,
         "threadsPerRank": inputs.threads,
+        "boundToCores": list(cores),
         "stages": len(plan.stages),
         "tensorParallelSize": plan.tensor_parallel_size,
         "plan": {

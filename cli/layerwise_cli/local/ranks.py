@@ -60,6 +60,7 @@ class Ranks:
         self._pipeline = LocalPipeline(_settings(inputs, work_directory))
         self._lives = [_Life() for _ in self._pipeline.addresses]
         self.url = self._pipeline.url()
+        self.cores = self._pipeline.cores
 
     def __enter__(self) -> Self:
         self._pipeline.start()

@@ -1,6 +1,7 @@
 """`layerwise run --local` and `layerwise bench --local` with real ranks, from the outside."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -175,6 +176,11 @@ def test_local_ranks_are_measured_and_stopped(model: Path) -> None:
         *(1, 2),
     )
     assert target["transport"] == "Gloo"
+    usable = os.sched_getaffinity(0)
+    # None are where other pipelines have them.
+    assert not target["boundToCores"] or (
+        len(target["boundToCores"]) == 2 and usable.issuperset(target["boundToCores"])
+    )
     assert all(spread["median"] > 0 for spread in metrics.values())
 
 

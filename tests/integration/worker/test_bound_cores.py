@@ -4,6 +4,7 @@ import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -69,3 +70,16 @@ def test_nothing_is_bound_where_another_pipeline_has_the_cores(tmp_path: Path) -
         assert answer.split() == [f"w{token}" for token in greedy(model, PROMPT, 8)]
         assert [os.sched_getaffinity(engine_of(pipeline, rank).pid) for rank in (0, 1)] == [set(CORES)] * 2
     holder.release()
+
+
+@pytest.mark.parametrize(("num_stages", "settings"), [(1, {}), (2, {"device": "CUDA"}), (3, {"threads": 64})])
+def test_no_cores_are_claimed_where_none_would_be_bound(
+    tmp_path: Path, num_stages: int, settings: dict[str, Any]
+) -> None:
+    save_endless_llama(tmp_path / "model", num_hidden_layers=3)
+    plan = make_plan(tmp_path / "model", num_stages)
+    pipeline = LocalPipeline(LocalSettings(plan, tmp_path / "model", tmp_path, **settings))
+    assert pipeline.cores == ()
+    claim = CoreClaim(len(CORES), CORES)
+    assert claim.cores == tuple(CORES)
+    claim.release()
